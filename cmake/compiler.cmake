@@ -1,0 +1,25 @@
+# Compiler flags, sanitizers, linker and compiler cache. Nothing here changes the meaning of the code.
+find_program(CCACHE ccache)
+if(CCACHE)
+  # Precompiled headers need these two to be cached safely (ccache manual, "Precompiled headers").
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE})
+endif()
+find_program(MOLD mold)
+if(MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+set(CMAKE_CXX_FLAGS_RELEASE "-O2")
+add_compile_options(-Wall -Wextra -Wno-unused-parameter -fno-math-errno)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  add_compile_options(-fpch-preprocess)  # lets ccache see through the precompiled header
+endif()
+
+if(ITHACA_SANITIZE)
+  add_compile_options(-fsanitize=${ITHACA_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${ITHACA_SANITIZE})
+  if(ITHACA_SANITIZE MATCHES "undefined")
+    add_compile_options(-fno-sanitize-recover=all)
+  endif()
+endif()

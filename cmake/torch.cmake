@@ -1,0 +1,48 @@
+# libtorch 2.11.x through imported targets of our own. find_package(Torch) is not used: it demands a CUDA toolkit on CPU machines,
+# ignores CMAKE_CUDA_ARCHITECTURES and leaks nvcc flags.
+# TORCH_ROOT is the folder that holds torch/ (include, lib) and, for the wheel, nvidia/ beside it.
+if(DEFINED ENV{ITHACA_CACHE})
+  set(_cache "$ENV{ITHACA_CACHE}")
+else()
+  set(_cache "$ENV{HOME}/.cache/ithaca")
+endif()
+set(TORCH_ROOT "${_cache}/torch-2.11.0" CACHE PATH "Folder that holds torch/ of an unpacked torch 2.11 wheel or libtorch")
+if(ITHACA_FUZZ)
+  return()  # the fuzzers build only the rooms that know no torch
+endif()
+if(NOT EXISTS "${TORCH_ROOT}/torch/include/torch/headeronly/version.h")
+  message(FATAL_ERROR "No libtorch at TORCH_ROOT=${TORCH_ROOT} (torch/include/torch/headeronly/version.h is missing). "
+    "Run scripts/setup.sh, or point -DTORCH_ROOT at a folder that holds the torch/ of a 2.11 wheel.")
+endif()
+file(STRINGS "${TORCH_ROOT}/torch/include/torch/headeronly/version.h" _lines REGEX "#define TORCH_VERSION_(MAJOR|MINOR|PATCH) [0-9]+")
+string(REGEX MATCHALL "[0-9]+" _numbers "${_lines}")
+list(JOIN _numbers "." TORCH_VERSION)
+if(NOT TORCH_VERSION MATCHES "^2\\.11\\.")
+  message(FATAL_ERROR "libtorch ${TORCH_VERSION} at ${TORCH_ROOT}: Ithaca needs 2.11.x. The attention operators and c10d classes "
+    "it calls change their arguments and virtual tables from release to release; another version would build and then misbehave.")
+endif()
+
+set(_torch "${TORCH_ROOT}/torch")
+function(_imported_library name file)
+  add_library(${name} SHARED IMPORTED GLOBAL)
+  set_target_properties(${name} PROPERTIES IMPORTED_LOCATION "${file}")
+endfunction()
+_imported_library(torch::c10 "${_torch}/lib/libc10.so")
+_imported_library(torch::cpu "${_torch}/lib/libtorch_cpu.so")
+target_include_directories(torch::cpu SYSTEM INTERFACE "${_torch}/include" "${_torch}/include/torch/csrc/api/include")
+target_compile_definitions(torch::cpu INTERFACE AT_PER_OPERATOR_HEADERS USE_DISTRIBUTED USE_C10D_GLOO)
+target_link_libraries(torch::cpu INTERFACE torch::c10)
+# The wheel's libtorch_cpu needs libcudart and libcupti (profiler); they lie beside it and are found by its own RPATH.
+target_link_options(torch::cpu INTERFACE -Wl,--allow-shlib-undefined)
+
+if(ITHACA_CUDA)
+  set(CMAKE_CUDA_ARCHITECTURES 90a CACHE STRING "GPU architectures")
+  find_package(CUDAToolkit 13 REQUIRED)
+  _imported_library(torch::c10_cuda "${_torch}/lib/libc10_cuda.so")
+  _imported_library(torch::cuda "${_torch}/lib/libtorch_cuda.so")
+  target_include_directories(torch::cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(torch::cuda INTERFACE USE_CUDA USE_C10D_NCCL)
+  # Its operators register themselves when loaded: never let the linker drop it.
+  target_link_libraries(torch::cuda INTERFACE torch::cpu torch::c10_cuda)
+  target_link_options(torch::cuda INTERFACE -Wl,--no-as-needed "${_torch}/lib/libtorch_cuda.so" -Wl,--as-needed)
+endif()

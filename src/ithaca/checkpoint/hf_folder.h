@@ -1,0 +1,19 @@
+// Hugging Face model folders, in and out.
+#pragma once
+#include <filesystem>
+#include <string>
+
+#include "ithaca/models/registry.h"
+
+namespace ithaca {
+
+// Fills `decoder` from the folder's model.safetensors or its shards + index. Casts to the parameters' dtype (float16/bfloat16/float32/float64 in), copies into their own storage.
+// UserError lists all problems: tensors missing, unexpected (other than *.rotary_emb.inv_freq and a tied lm_head), of another shape, index entries that leave the folder,
+// and .bin/.pt/.pth folders with the way to convert them.
+void load_weights(Decoder& decoder, const std::filesystem::path& folder);
+
+// Writes config.json (as read, with dtype set), generation_config.json, model.safetensors (shards of at most 5 GB + index), and copies the tokenizer files and chat template
+// of `tokenizer_source` (may be empty). AutoModelForCausalLM.from_pretrained opens the result as is.
+void save_model_folder(Decoder& decoder, const std::filesystem::path& folder, const std::filesystem::path& tokenizer_source);
+
+}  // namespace ithaca

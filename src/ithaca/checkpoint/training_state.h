@@ -1,0 +1,42 @@
+// checkpoint-N folders: everything a resumed run needs to equal the straight run bit for bit. safetensors + JSON only.
+// Protocol: written to checkpoint-N.tmp.<nonce>/, each file fsynced, integrity.json (name, size, SHA-256) last, folder fsynced, renamed, parent fsynced. The old one is deleted only after.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ithaca/base/json.h"
+
+namespace ithaca {
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+struct TrainingState {
+  int64_t step = 0;
+  Json state;  // schedule, sampler, RNG (hex), layout, threads per rank, CPU capability, versions, loss sums: whatever the trainer wants back
+};
+
+// Begins a checkpoint: returns the temporary folder, empty. Rank 0 only; further files (the model folder) may be written into it by the caller.
+std::filesystem::path begin_checkpoint(const std::filesystem::path& output_dir, int64_t step);
+void write_training_state(const std::filesystem::path& folder, const TrainingState& state, const NamedTensors& optimizer);
+// Hashes and fsyncs every file, writes integrity.json, renames to checkpoint-N; then deletes the oldest ones beyond save_total_limit (0: none). Returns the final path.
+std::filesystem::path commit_checkpoint(const std::filesystem::path& temporary, const std::filesystem::path& output_dir, int64_t step,
+                                        int64_t save_total_limit);
+
+struct FoundCheckpoint {
+  std::filesystem::path path;
+  int64_t step = 0;
+};
+// The newest whole checkpoint (every file of integrity.json there, size and hash right), or none. `skipped` gets a line for each folder that was not whole, with the reason.
+std::optional<FoundCheckpoint> find_checkpoint(const std::filesystem::path& output_dir, std::vector<std::string>& skipped);
+// UserError with the reason if `folder` is not whole.
+void verify_checkpoint(const std::filesystem::path& folder);
+// Copies the stored tensors into `optimizer`'s (names, dtypes and shapes must be the same: UserError lists differences) and returns the rest.
+TrainingState read_training_state(const std::filesystem::path& folder, const NamedTensors& optimizer);
+
+}  // namespace ithaca

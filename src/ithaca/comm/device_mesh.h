@@ -1,0 +1,45 @@
+// The grid of ranks. Axes from fast to slow: tensor, ulysses, ring, data, pipeline:
+//   rank = t + T * (u + U * (r + R * (d + D * p)))
+// so sequence groups (ring x ulysses) are consecutive ranks when T is 1. Groups are created in one fixed order, every rank the same.
+#pragma once
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "ithaca/comm/communicator.h"
+
+namespace ithaca {
+
+enum class Axis { kTensor, kUlysses, kRing, kData, kPipeline };
+
+struct MeshDegrees {
+  int tensor = 1, ulysses = 1, ring = 1, data = 1, pipeline = 1;
+  int world() const { return tensor * ulysses * ring * data * pipeline; }
+  int sequence() const { return ulysses * ring; }
+};
+
+class DeviceMesh {
+ public:
+  // Collective over `world`. UserError if the product of the degrees is not world.size() (all values in the message).
+  // `world` must outlive the mesh.
+  DeviceMesh(Communicator& world, const MeshDegrees& degrees);
+
+  const MeshDegrees& degrees() const { return degrees_; }
+  int coordinate(Axis axis) const;
+
+  Communicator& world() { return world_; }
+  Communicator& group(Axis axis);    // the ranks that differ from this one in this axis only
+  Communicator& sequence();          // ring x ulysses: holds the parts of one sequence
+  Communicator& sequence_data();     // data x ring x ulysses: gradients are summed over it
+
+  // Bytes sent by this rank over all groups of the mesh.
+  int64_t bytes_sent() const;
+
+ private:
+  Communicator& world_;
+  MeshDegrees degrees_;
+  std::map<std::string, std::unique_ptr<Communicator>> groups_;  // by name; absent when the group is the whole world
+  Communicator& find(const std::string& name);
+};
+
+}  // namespace ithaca

@@ -1,0 +1,97 @@
+// The settings of a run: one flat struct in Hugging Face / LLaMA-Factory words. Each is declared once, in settings.cpp (name, default, help,
+// aliases, allowed values); parsing, --help, printing, saving and the table in docs/settings.md come from that declaration.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ithaca/base/error.h"
+
+namespace ithaca {
+
+struct Settings {
+  // model
+  std::string stage = "pt";
+  std::string model_name_or_path;
+  bool train_from_scratch = false;  // weights drawn from the seed; model_name_or_path is a folder with config.json, or that file
+  std::string attention = "auto";   // auto | naive | aten | flash | cudnn
+  // data
+  std::string train_file;  // .txt (one document) or .jsonl (key text, a document a line)
+  std::string eval_file;
+  bool packing = true;
+  int64_t cutoff_len = 2048;
+  int64_t max_samples = 0;  // 0: all
+  bool overwrite_cache = false;
+  bool disable_shuffling = false;
+  std::string cache_dir;  // tokenised data; empty: ITHACA_CACHE or ~/.cache/ithaca
+  // training
+  bool do_train = true;
+  int64_t max_steps = -1;
+  double num_train_epochs = 3.0;
+  int64_t per_device_train_batch_size = 8;
+  int64_t per_device_eval_batch_size = 1;
+  int64_t gradient_accumulation_steps = 1;
+  double learning_rate = 5e-5;
+  std::string lr_scheduler_type = "linear";  // linear | cosine | constant | constant_with_warmup
+  int64_t warmup_steps = 0;
+  double warmup_ratio = 0.0;
+  double weight_decay = 0.0;
+  double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_epsilon = 1e-8;
+  double max_grad_norm = 1.0;
+  std::string optim = "adamw_torch_fused";  // adamw_torch_fused | adamw_torch | sgd
+  bool bf16 = false;
+  int64_t seed = 42;
+  std::string gradient_checkpointing = "false";  // false | full (true is full)
+  // evaluation during training
+  int64_t eval_steps = 0;        // 0: none
+  int64_t max_eval_tokens = 0;   // 0: all of eval_file
+  // output
+  std::string output_dir;
+  bool overwrite_output_dir = false;
+  std::string resume_from_checkpoint = "auto";  // auto (newest in output_dir unless overwritten) | true | false | a path
+  int64_t logging_steps = 10;
+  int64_t save_steps = 500;      // 0: only at the end
+  int64_t save_total_limit = 0;  // 0: keep all
+  bool plot_loss = true;
+  // layout
+  int64_t sequence_parallel_size = 1;
+  int64_t ulysses_degree = 0;  // 0: sequence_parallel_size
+  int64_t tensor_parallel_size = 1;
+  int64_t nproc = 0;  // local ranks; 0: one on CPU, one per GPU otherwise
+  int64_t threads_per_rank = 0;  // 0: cores / local ranks
+  double ddp_timeout = 1800;  // seconds
+  // generate, tokenize
+  std::string prompt;
+  int64_t max_new_tokens = 128;
+  bool apply_chat_template = false;
+  bool add_special_tokens = false;
+  bool do_sample = false;
+};
+
+// Where a value came from, for `ithaca check` and the saved record: "default", "FILE:line", "--flag" as typed.
+struct ResolvedSettings {
+  Settings values;
+  std::map<std::string, std::string> origin;  // by setting name
+};
+
+// Reads an optional YAML or JSON file, then arguments (--flag value, --flag=value, key=value; the last wins). UserError lists all problems at
+// once: unknown keys name the nearest known one; two spellings of one setting with different values are shown both; bad values name
+// the flag as typed, what was expected and a fix.
+ResolvedSettings resolve_settings(const std::filesystem::path& file, const std::vector<std::string>& arguments);
+
+// The YAML that reproduces the run, each value with its origin as a comment.
+std::string settings_to_yaml(const ResolvedSettings& settings);
+
+// The --help text of one group ("model", "data", ...) or of all ("").
+std::string settings_help(std::string_view group);
+// docs/settings.md's table.
+std::string settings_markdown();
+
+// Problems that need only the settings and the number of ranks (layout, required keys, ranges, conflicts), added to `problems`, each
+// naming the flag as typed (origin).
+void check_settings(const ResolvedSettings& settings, int64_t world_size, Problems& problems);
+
+}  // namespace ithaca

@@ -1,0 +1,32 @@
+// A trainable tensor and the buffer that collects its gradient. Gradients do not go through autograd's accumulation: each layer's backward
+// adds to `grad` itself, in opmath, so that bf16 micro-batches are summed in float32 and a weight used twice (tied embedding and head) is
+// summed there as well.
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace ithaca {
+
+// float32 for float32, bfloat16 and float16; float64 for float64.
+at::ScalarType opmath(at::ScalarType dtype);
+
+struct Parameter {
+  std::string name;   // Hugging Face name, e.g. model.layers.3.mlp.up_proj.weight
+  at::Tensor value;   // compute dtype
+  at::Tensor grad;    // opmath, value's shape; undefined until gradient buffers are given (allocate_gradients)
+  bool requires_grad = true;
+
+  // grad += g (any dtype, value's shape). Nothing when requires_grad is false.
+  void accumulate(const at::Tensor& g);
+};
+
+using ParameterList = std::vector<Parameter*>;
+
+// One flat zeroed opmath buffer for all gradients, in list order, each start aligned to 64 bytes; sets every grad to its view and returns the
+// buffer (reduced in buckets, cleared in one call).
+at::Tensor allocate_gradients(const ParameterList& parameters);
+
+}  // namespace ithaca

@@ -1,0 +1,46 @@
+// tokenizer.json (Hugging Face `tokenizers`), read without that library: the same ids, token by token.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ithaca/base/json.h"
+
+namespace ithaca {
+
+class Tokenizer {
+ public:
+  // `folder` holds tokenizer.json, and may hold tokenizer_config.json and special_tokens_map.json. UserError names the file and key.
+  static Tokenizer from_folder(const std::filesystem::path& folder);
+  static Tokenizer from_json(const Json& json, const std::string& source);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  // Invalid UTF-8 is replaced by U+FFFD first. Safe to call from several threads at once.
+  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens = false) const;
+  std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
+
+  int32_t vocab_size() const;  // highest id + 1, added tokens included
+  std::optional<int32_t> token_to_id(std::string_view token) const;
+  std::optional<int32_t> bos_id() const;  // from tokenizer_config.json / special_tokens_map.json
+  std::optional<int32_t> eos_id() const;
+  // Does the post-processor put bos in front of a document (encode with add_special_tokens)?
+  bool adds_bos() const;
+  // SHA-256 of the files it was read from: the key of the tokenised-data cache.
+  const std::string& fingerprint() const;
+  // The chat template's text (Jinja) from tokenizer_config.json or chat_template.jinja; empty if none.
+  const std::string& chat_template() const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ithaca
