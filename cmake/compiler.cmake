@@ -16,6 +16,9 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-fpch-preprocess)  # lets ccache see through the precompiled header
 endif()
 
+if(ITHACA_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 if(ITHACA_SANITIZE)
   add_compile_options(-fsanitize=${ITHACA_SANITIZE} -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${ITHACA_SANITIZE})

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 
@@ -54,7 +55,7 @@ std::string read_file(const fs::path& path, std::size_t max_bytes) {
 }
 
 void write_file(const fs::path& path, std::string_view bytes) {
-  const fs::path temporary = path.string() + ".tmp." + std::to_string(::getpid());
+  const fs::path temporary = str(path.string(), ".tmp.", ::getpid(), ".", ::gettid());
   try {
     Descriptor fd(temporary, O_WRONLY | O_CREAT | O_TRUNC);
     write_all(fd, bytes, temporary);
@@ -63,7 +64,8 @@ void write_file(const fs::path& path, std::string_view bytes) {
     ::unlink(temporary.c_str());
     throw;
   }
-  fs::rename(temporary, path);
+  if (std::rename(temporary.c_str(), path.c_str()) != 0)
+    throw UserError(str(path.string(), ": cannot rename ", temporary.string(), " to it: ", std::strerror(errno)));
   sync_path(path.has_parent_path() ? path.parent_path() : fs::path("."));
 }
 

@@ -1,10 +1,12 @@
-// checkpoint-N folders: everything a resumed run needs to equal the straight run bit for bit. safetensors + JSON only.
-// Protocol: written to checkpoint-N.tmp.<nonce>/, each file fsynced, integrity.json (name, size, SHA-256) last, folder fsynced, renamed, parent fsynced. The old one is deleted only after.
+// checkpoint-N folders: everything a resumed run needs to equal the straight run bit for bit. safetensors +
+// JSON only. Protocol: written to checkpoint-N.tmp.<nonce>/, each file fsynced, integrity.json (name, size,
+// SHA-256) last, folder fsynced, renamed, parent fsynced. The old one is deleted only after. Rank 0 alone
+// writes; the others wait at the caller's barrier.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
-#include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,25 +20,37 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 struct TrainingState {
   int64_t step = 0;
-  Json state;  // schedule, sampler, RNG (hex), layout, threads per rank, CPU capability, versions, loss sums: whatever the trainer wants back
+  // Schedule, sampler, RNG (hex), layout, threads per rank, CPU capability, versions, loss sums: whatever the
+  // trainer wants back. Finite doubles come back with the same bits; JSON has no NaN or infinity (they come
+  // back as null).
+  Json state;
 };
 
-// Begins a checkpoint: returns the temporary folder, empty. Rank 0 only; further files (the model folder) may be written into it by the caller.
+// Begins a checkpoint: returns the temporary folder, empty. Rank 0 only; further files (the model folder) may
+// be written into it by the caller. UserError if output_dir cannot be written.
 std::filesystem::path begin_checkpoint(const std::filesystem::path& output_dir, int64_t step);
-void write_training_state(const std::filesystem::path& folder, const TrainingState& state, const NamedTensors& optimizer);
-// Hashes and fsyncs every file, writes integrity.json, renames to checkpoint-N; then deletes the oldest ones beyond save_total_limit (0: none). Returns the final path.
-std::filesystem::path commit_checkpoint(const std::filesystem::path& temporary, const std::filesystem::path& output_dir, int64_t step,
+// training_state.json and optimizer.safetensors. Tensor names must be unique.
+void write_training_state(const std::filesystem::path& folder, const TrainingState& state,
+                          const NamedTensors& optimizer);
+// Hashes and fsyncs every file, writes integrity.json, renames to checkpoint-N (an older folder of that name
+// is swapped out atomically, then deleted); then deletes the oldest ones beyond save_total_limit (0: none).
+// Returns the final path.
+std::filesystem::path commit_checkpoint(const std::filesystem::path& temporary,
+                                        const std::filesystem::path& output_dir, int64_t step,
                                         int64_t save_total_limit);
 
 struct FoundCheckpoint {
   std::filesystem::path path;
   int64_t step = 0;
 };
-// The newest whole checkpoint (every file of integrity.json there, size and hash right), or none. `skipped` gets a line for each folder that was not whole, with the reason.
-std::optional<FoundCheckpoint> find_checkpoint(const std::filesystem::path& output_dir, std::vector<std::string>& skipped);
+// The newest whole checkpoint (every file of integrity.json there, size and hash right, no other file), or
+// none. `skipped` gets a line for each folder that was not whole, with the reason.
+std::optional<FoundCheckpoint> find_checkpoint(const std::filesystem::path& output_dir,
+                                               std::vector<std::string>& skipped);
 // UserError with the reason if `folder` is not whole.
 void verify_checkpoint(const std::filesystem::path& folder);
-// Copies the stored tensors into `optimizer`'s (names, dtypes and shapes must be the same: UserError lists differences) and returns the rest.
+// Copies the stored tensors into `optimizer`'s (names, dtypes and shapes must be the same: UserError lists
+// differences) and returns the rest.
 TrainingState read_training_state(const std::filesystem::path& folder, const NamedTensors& optimizer);
 
 }  // namespace ithaca

@@ -14,6 +14,7 @@ at::Tensor all_to_all(const at::Tensor& input, Communicator& group, const std::v
 // Forward all_gather on dim 0; backward reduce_scatter (sum).
 at::Tensor all_gather(const at::Tensor& input, Communicator& group, const std::vector<int64_t>& counts = {});
 // Forward reduce_scatter (sum) on dim 0; backward all_gather.
-at::Tensor reduce_scatter(const at::Tensor& input, Communicator& group, const std::vector<int64_t>& counts = {});
+at::Tensor reduce_scatter(const at::Tensor& input, Communicator& group,
+                          const std::vector<int64_t>& counts = {});
 
 }  // namespace ithaca

@@ -1,5 +1,6 @@
-// Bytes sent per rank, by verb. A collective counts what its algorithm must put on the wire (cost.h has the formulas): all_gather
-// the rank's own share to n - 1 others, reduce_scatter everything but the own share, all_reduce both, all_to_all what goes to others.
+// Bytes sent per rank, by verb. A collective counts what its algorithm must put on the wire (cost.h has the
+// formulas): all_gather the rank's own share to n - 1 others, reduce_scatter everything but the own share,
+// all_reduce both, all_to_all what goes to others.
 #pragma once
 #include <array>
 #include <cstdint>

@@ -1,4 +1,5 @@
-// A model's config.json (Hugging Face), parsed once into plain numbers. No torch here: check, help and the planner need nothing else.
+// A model's config.json (Hugging Face), parsed once into plain numbers. No torch here: check, help and the
+// planner need nothing else.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -11,7 +12,8 @@
 
 namespace ithaca {
 
-// Rotary embedding: rope_theta + rope_scaling (transformers 4) or rope_parameters (transformers 5); the type key is `type` or `rope_type`.
+// Rotary embedding: rope_theta + rope_scaling (transformers 4) or rope_parameters (transformers 5); the type
+// key is `type` or `rope_type`.
 struct RopeConfig {
   enum class Type { kDefault, kLinear, kDynamic, kLlama3, kYarn };
   Type type = Type::kDefault;
@@ -21,9 +23,10 @@ struct RopeConfig {
   int64_t original_max_position_embeddings = 0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
-  std::optional<double> attention_factor;                // yarn; absent: from factor, mscale, mscale_all_dim as transformers does
-  std::optional<double> mscale, mscale_all_dim;          // yarn
-  bool truncate = true;                                  // yarn
+  std::optional<double>
+      attention_factor;  // yarn; absent: from factor, mscale, mscale_all_dim as transformers does
+  std::optional<double> mscale, mscale_all_dim;  // yarn
+  bool truncate = true;                          // yarn
 };
 
 struct ModelConfig {
@@ -43,14 +46,15 @@ struct ModelConfig {
   bool attention_bias = false;
   bool mlp_bias = false;
   RopeConfig rope;
-  std::string dtype;                  // torch_dtype | dtype: float32, bfloat16, float16 or empty
+  std::string dtype;  // torch_dtype | dtype: float32, bfloat16, float16 or empty
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_ids;  // one or many in the file
   std::shared_ptr<const Json> raw;     // the file as read, for export
 };
 
-// Throws one UserError that lists all problems (missing keys, wrong types, sizes that are not positive or overflow, heads not divisible
-// by kv heads, an odd head_dim, an unknown architecture, rope type or hidden_act, with the known ones named).
+// Throws one UserError that lists all problems (missing keys, wrong types, sizes that are not positive or
+// overflow, heads not divisible by kv heads, an odd head_dim, an unknown architecture, rope type or
+// hidden_act, with the known ones named).
 ModelConfig parse_model_config(const Json& json, const std::string& source);
 ModelConfig read_model_config(const std::filesystem::path& model_folder);
 

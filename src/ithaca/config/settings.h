@@ -1,5 +1,6 @@
-// The settings of a run: one flat struct in Hugging Face / LLaMA-Factory words. Each is declared once, in settings.cpp (name, default, help,
-// aliases, allowed values); parsing, --help, printing, saving and the table in docs/settings.md come from that declaration.
+// The settings of a run: one flat struct in Hugging Face / LLaMA-Factory words. Each is declared once, in
+// settings.cpp (name, default, help, aliases, allowed values); parsing, --help, printing, saving and the
+// table in docs/settings.md come from that declaration.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "ithaca/base/error.h"
+#include "ithaca/config/model_config.h"
 
 namespace ithaca {
 
@@ -16,14 +18,15 @@ struct Settings {
   // model
   std::string stage = "pt";
   std::string model_name_or_path;
-  bool train_from_scratch = false;  // weights drawn from the seed; model_name_or_path is a folder with config.json, or that file
-  std::string attention = "auto";   // auto | naive | aten | flash | cudnn
+  bool train_from_scratch =
+      false;  // weights drawn from the seed; model_name_or_path is a folder with config.json, or that file
+  std::string attention = "auto";  // auto | naive | aten | flash | cudnn
   // data
   std::string train_file;  // .txt (one document) or .jsonl (key text, a document a line)
   std::string eval_file;
   bool packing = true;
   int64_t cutoff_len = 2048;
-  int64_t max_samples = 0;  // 0: all
+  int64_t max_samples = 0;  // documents; 0: all
   bool overwrite_cache = false;
   bool disable_shuffling = false;
   std::string cache_dir;  // tokenised data; empty: ITHACA_CACHE or ~/.cache/ithaca
@@ -46,12 +49,13 @@ struct Settings {
   int64_t seed = 42;
   std::string gradient_checkpointing = "false";  // false | full (true is full)
   // evaluation during training
-  int64_t eval_steps = 0;        // 0: none
-  int64_t max_eval_tokens = 0;   // 0: all of eval_file
+  int64_t eval_steps = 0;       // 0: none
+  int64_t max_eval_tokens = 0;  // 0: all of eval_file
   // output
   std::string output_dir;
   bool overwrite_output_dir = false;
-  std::string resume_from_checkpoint = "auto";  // auto (newest in output_dir unless overwritten) | true | false | a path
+  std::string resume_from_checkpoint =
+      "auto";  // auto (newest in output_dir unless overwritten) | true | false | a path
   int64_t logging_steps = 10;
   int64_t save_steps = 500;      // 0: only at the end
   int64_t save_total_limit = 0;  // 0: keep all
@@ -60,9 +64,9 @@ struct Settings {
   int64_t sequence_parallel_size = 1;
   int64_t ulysses_degree = 0;  // 0: sequence_parallel_size
   int64_t tensor_parallel_size = 1;
-  int64_t nproc = 0;  // local ranks; 0: one on CPU, one per GPU otherwise
+  int64_t nproc = 0;             // local ranks; 0: one on CPU, one per GPU otherwise
   int64_t threads_per_rank = 0;  // 0: cores / local ranks
-  double ddp_timeout = 1800;  // seconds
+  double ddp_timeout = 1800;     // seconds
   // generate, tokenize
   std::string prompt;
   int64_t max_new_tokens = 128;
@@ -71,27 +75,61 @@ struct Settings {
   bool do_sample = false;
 };
 
-// Where a value came from, for `ithaca check` and the saved record: "default", "FILE:line", "--flag" as typed.
+// Where a value came from, for `ithaca check` and the saved record: "default", "FILE:line", "--flag" as
+// typed.
 struct ResolvedSettings {
   Settings values;
-  std::map<std::string, std::string> origin;  // by setting name
+  std::map<std::string, std::string> origin;  // by setting name; every setting is there
+  std::map<std::string, std::string>
+      spelling;       // of what was given: "--context-parallel-size 4", "run.yaml:3: cutoff_len: 0"
+  std::string typed;  // " FILE --flag value ...", quoted for a shell: for messages that propose a command
+
+  bool is_given(const std::string& name) const { return origin.at(name) != "default"; }
+  // How the user knows this setting: its spelling, or "cutoff_len 2048 (default)".
+  std::string as_typed(const std::string& name) const;
 };
 
-// Reads an optional YAML or JSON file, then arguments (--flag value, --flag=value, key=value; the last wins). UserError lists all problems at
-// once: unknown keys name the nearest known one; two spellings of one setting with different values are shown both; bad values name
-// the flag as typed, what was expected and a fix.
-ResolvedSettings resolve_settings(const std::filesystem::path& file, const std::vector<std::string>& arguments);
+// What follows the command's name: [FILE] [--flag value | --flag=value | key=value]...
+struct SettingsArguments {
+  std::filesystem::path file;  // empty: none
+  std::vector<std::string> arguments;
+};
+SettingsArguments split_arguments(const std::vector<std::string>& after_the_command);
+
+// Reads an optional YAML or JSON file, then arguments (--flag value, --flag=value, key=value; the last wins).
+// UserError lists all problems at once: unknown keys name the nearest known one; two spellings of one setting
+// with different values are shown both; bad values name the flag as typed, what was expected and a fix.
+ResolvedSettings resolve_settings(const std::filesystem::path& file,
+                                  const std::vector<std::string>& arguments);
+// The same, adding to `problems` instead of throwing; settings with a problem keep their default.
+ResolvedSettings resolve_settings(const std::filesystem::path& file,
+                                  const std::vector<std::string>& arguments, Problems& problems);
+// The same from the text of a settings file; a `name` that ends in .json says it is JSON.
+ResolvedSettings resolve_settings_text(std::string_view text, const std::string& name,
+                                       const std::vector<std::string>& arguments, Problems& problems);
 
 // The YAML that reproduces the run, each value with its origin as a comment.
 std::string settings_to_yaml(const ResolvedSettings& settings);
 
 // The --help text of one group ("model", "data", ...) or of all ("").
 std::string settings_help(std::string_view group);
-// docs/settings.md's table.
+// docs/settings.md, whole.
 std::string settings_markdown();
+// Names of all settings, in the order of declaration.
+std::vector<std::string> setting_names();
 
-// Problems that need only the settings and the number of ranks (layout, required keys, ranges, conflicts), added to `problems`, each
-// naming the flag as typed (origin).
-void check_settings(const ResolvedSettings& settings, int64_t world_size, Problems& problems);
+// Problems that need only the settings, the files they name and the number of ranks (layout, required keys of
+// `command` (train, eval or generate), conflicts), each naming the flag as typed. Touches no device, writes
+// nothing.
+void check_settings(const ResolvedSettings& settings, int64_t world_size, Problems& problems,
+                    std::string_view command = "train");
+
+// An output folder that holds something else than a run to go on with. Apart from check_settings, because
+// only one process may ask: once rank 0 has begun to write there, the others would find the folder in use.
+void check_output_dir(const ResolvedSettings& settings, Problems& problems);
+
+// Problems between the layout and the model (Ulysses beyond the query heads); before any collective.
+void check_model_layout(const ResolvedSettings& settings, const ModelConfig& model, int64_t world_size,
+                        Problems& problems);
 
 }  // namespace ithaca

@@ -1,10 +1,13 @@
-// One block of exact attention with the means to combine and differentiate blocks (FlashAttention-2, Dao 2023, arXiv 2307.08691, sections 3.1-3.2).
-// q [B, Sq, H, D]; k, v [B, Sk, K, D], any strides with the last dim contiguous; H = heads.q_count, K = heads.kv_count.
-// All backends are normalised here to one contract:
-//   out [B, Sq, H, D] in q's dtype; lse [B, H, Sq] contiguous in opmath (float32; float64 for float64), natural logarithm of the sum of
-//   exponentials of the scaled scores; a row that may attend to nothing has out 0, lse -infinity and gradients 0.
-// The backward takes the final out and lse (over all blocks, where there are many) and returns dq, dk, dv in opmath, shaped as q, k, v.
-// Sums run in opmath. Deterministic.
+// One block of exact attention with the means to combine and differentiate blocks (FlashAttention-2, Dao
+// 2023, arXiv 2307.08691, sections 3.1-3.2). q [B, Sq, H, D]; k, v [B, Sk, K, D], any strides with the last
+// dim contiguous; H = heads.q_count, K = heads.kv_count. All backends are normalised here to one contract:
+//   out [B, Sq, H, D] in q's dtype; lse [B, H, Sq] contiguous in opmath (float32; float64 for float64),
+//   natural logarithm of the sum of exponentials of the scaled scores; a row that may attend to nothing has
+//   out 0, lse -infinity and gradients 0.
+// The backward takes the final out and lse (over all blocks, where there are many) and returns dq, dk, dv in
+// opmath, shaped as q, k, v. Sums run in opmath; ATen's kernels round each call's dq, dk, dv to q's dtype
+// once before they are widened. Deterministic on CPU. kNaive keeps NaN of other documents and padding out, as
+// all do; not that of later rows of the same document.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -16,13 +19,14 @@ namespace ithaca {
 
 enum class AttentionBackend {
   kAuto,   // kAten on CPU; cuDNN where it can, else FlashAttention, on CUDA
-  kNaive,  // materialises the scores: the oracle (reference_attention.h)
-  kAten,   // ATen's CPU flash attention, one call a document and regular head group
+  kNaive,  // materialises the scores: the oracle (reference.h); takes every q_rows and k_rows
+  kAten,   // ATen's CPU flash attention, one call a document and regular head group; UserError where q_rows
+           // and k_rows of a document would need partial results merged (attention_plan.h, dense_tasks)
   kFlash,  // FlashAttention-2 through ATen, CUDA
   kCudnn,  // cuDNN through ATen, CUDA
 };
-// "auto" | "naive" | "aten" | "flash" | "cudnn"; UserError names the known ones. An unavailable choice is refused at the first call
-// with the device named, never replaced.
+// "auto" | "naive" | "aten" | "flash" | "cudnn"; UserError names the known ones. An unavailable choice is
+// refused at the first call with the device named, never replaced.
 AttentionBackend attention_backend_from_name(const std::string& name);
 
 struct AttentionOutput {
@@ -32,11 +36,13 @@ struct AttentionGrads {
   at::Tensor dq, dk, dv;
 };
 
-AttentionOutput attention_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Rows& q_rows, const Rows& k_rows,
-                                const HeadRange& heads, const AttentionPattern& pattern, AttentionBackend backend);
+AttentionOutput attention_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
+                                const AttentionPattern& pattern, AttentionBackend backend);
 
-AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                        const at::Tensor& out, const at::Tensor& lse, const Rows& q_rows, const Rows& k_rows,
-                                        const HeadRange& heads, const AttentionPattern& pattern, AttentionBackend backend);
+AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                        const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                                        const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
+                                        const AttentionPattern& pattern, AttentionBackend backend);
 
 }  // namespace ithaca

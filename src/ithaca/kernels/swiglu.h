@@ -1,5 +1,5 @@
-// SwiGLU (Shazeer 2020, arXiv 2002.05202): y = silu(gate) * up, silu(x) = x / (1 + exp(-x)). Any equal shapes, contiguous.
-// opmath inside; silu(gate) is not rounded before the product.
+// SwiGLU (Shazeer 2020, arXiv 2002.05202): y = silu(gate) * up, silu(x) = x / (1 + exp(-x)). Any equal
+// shapes, contiguous. opmath inside; silu(gate) is not rounded before the product.
 #pragma once
 #include <ATen/core/Tensor.h>
 

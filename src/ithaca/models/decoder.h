@@ -1,5 +1,6 @@
-// A decoder-only language model on one device: embedding, layers, final norm, head. It knows of no rank: parallel forms replace each
-// attention's core, wrap run_layer and hand in position_ids and patterns of the rows at hand.
+// A decoder-only language model on one device: embedding, layers, final norm, head. Parallelism stays
+// outside: its forms replace each attention's core, wrap run_layer and hand in position_ids and patterns of
+// the rows at hand.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -30,12 +31,13 @@ struct DecoderLayer {
   at::Tensor forward(const at::Tensor& x, const LayerContext& context);  // x [B, S, C]
 };
 
-using RunLayer = std::function<at::Tensor(DecoderLayer& layer, const at::Tensor& x, const LayerContext& context)>;
+using RunLayer =
+    std::function<at::Tensor(DecoderLayer& layer, const at::Tensor& x, const LayerContext& context)>;
 
-// Rows as the decoder sees them: all of a batch, or one rank's part of it.
+// Rows as the decoder sees them: all of a batch, or a part of it.
 struct DecoderInput {
-  at::Tensor input_ids;       // [B, S] int64
-  at::Tensor position_ids;    // [B, S] int64, restart with each document
+  at::Tensor input_ids;     // [B, S] int64
+  at::Tensor position_ids;  // [B, S] int64, restart with each document
   AttentionPattern pattern;
   int64_t sequence_length = 0;  // global length of a row (dynamic rope); 0: S
 };
@@ -49,8 +51,9 @@ class Decoder {
   std::optional<Parameter> lm_head;  // absent: tied to embed_tokens
   RunLayer run_layer;                // empty: layer.forward(x, context)
 
-  at::Tensor hidden(const DecoderInput& input);        // [B, S, C], after the final norm
-  at::Tensor logits(const at::Tensor& hidden);         // [B, S, V]
+  at::Tensor hidden(const DecoderInput& input);  // [B, S, C], after the final norm
+  at::Tensor logits(
+      const at::Tensor& hidden);  // [B, S, V]; differentiable, but holds them all: for generation and tests
   // Sum of token losses, 0-dim opmath (nn/linear_cross_entropy.h). labels [B, S], already shifted.
   at::Tensor loss_sum(const DecoderInput& input, const at::Tensor& labels);
 

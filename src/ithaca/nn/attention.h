@@ -1,5 +1,6 @@
-// Multi-head attention with grouped kv heads. How rows meet each other is one callable, `core`: local, Ulysses, ring and hybrid are functions that
-// make one; the layer stays the same code. Counts are read from shapes and HeadRange, never from the config.
+// Multi-head attention with grouped kv heads. How rows meet each other is one callable, `core`: local,
+// Ulysses, ring and hybrid are functions that make one; the layer stays the same code. Counts are read from
+// shapes and HeadRange, never from the config.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -12,9 +13,10 @@
 
 namespace ithaca {
 
-// q [B, S, H, D], k and v [B, S, K, D] (this process's rows, `heads` = the heads in these tensors) -> out [B, S, H, D]; differentiable.
-using AttentionCore = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const HeadRange& heads,
-                                               const AttentionPattern& pattern)>;
+// q [B, S, H, D], k and v [B, S, K, D] (this process's rows, `heads` = the heads in these tensors) -> out [B,
+// S, H, D]; differentiable.
+using AttentionCore = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                               const HeadRange& heads, const AttentionPattern& pattern)>;
 
 // Attention over rows that are all here (global positions 0..S-1).
 AttentionCore local_attention(AttentionBackend backend);

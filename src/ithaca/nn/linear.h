@@ -1,4 +1,5 @@
-// y = x W^T + b. `before` and `after` are the seam for parallel forms (column, row, LoRA): they need no new layer class.
+// y = x W^T + b. `before` and `after` are the seam for parallel forms (column, row, LoRA): they need no new
+// layer class.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -9,12 +10,16 @@
 
 namespace ithaca {
 
+// x [..., in], weight [out, in], bias [out] or null -> [..., out]; differentiable in x. Gradients of weight
+// and bias go to their Parameter, which must outlive the graph.
+at::Tensor linear(const at::Tensor& x, Parameter& weight, Parameter* bias = nullptr);
+
 struct Linear {
-  Parameter weight;               // [out, in]
-  std::optional<Parameter> bias;  // [out]
+  Parameter weight;                                            // [out, in]
+  std::optional<Parameter> bias;                               // [out]
   std::function<at::Tensor(const at::Tensor&)> before, after;  // empty: identity
 
-  // x [..., in] -> [..., out]; differentiable in x; weight and bias gradients go to their Parameter.
+  // after(linear(before(x)))
   at::Tensor forward(const at::Tensor& x);
 };
 

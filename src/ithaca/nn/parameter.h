@@ -1,6 +1,6 @@
-// A trainable tensor and the buffer that collects its gradient. Gradients do not go through autograd's accumulation: each layer's backward
-// adds to `grad` itself, in opmath, so that bf16 micro-batches are summed in float32 and a weight used twice (tied embedding and head) is
-// summed there as well.
+// A trainable tensor and the buffer that collects its gradient. Gradients do not go through autograd's
+// accumulation: each layer's backward adds to `grad` itself, in opmath, so that bf16 micro-batches are summed
+// in float32 and a weight used twice (tied embedding and head) is summed there as well.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -14,19 +14,22 @@ namespace ithaca {
 at::ScalarType opmath(at::ScalarType dtype);
 
 struct Parameter {
-  std::string name;   // Hugging Face name, e.g. model.layers.3.mlp.up_proj.weight
-  at::Tensor value;   // compute dtype
-  at::Tensor grad;    // opmath, value's shape; undefined until gradient buffers are given (allocate_gradients)
+  std::string name;  // Hugging Face name, e.g. model.layers.3.mlp.up_proj.weight
+  at::Tensor value;  // compute dtype
+  at::Tensor grad;   // opmath, value's shape; undefined until gradient buffers are given (allocate_gradients)
   bool requires_grad = true;
 
-  // grad += g (any dtype, value's shape). Nothing when requires_grad is false.
+  // The buffer to add to; a check that names the parameter fails when none was given.
+  at::Tensor& gradient();
+  // grad += g (any dtype, value's number of elements). Nothing when requires_grad is false.
   void accumulate(const at::Tensor& g);
 };
 
 using ParameterList = std::vector<Parameter*>;
 
-// One flat zeroed opmath buffer for all gradients, in list order, each start aligned to 64 bytes; sets every grad to its view and returns the
-// buffer (reduced in buckets, cleared in one call).
+// One flat zeroed opmath buffer for all gradients, in list order, each start aligned to 64 bytes; sets every
+// grad to its view and returns the buffer (reduced in buckets, cleared in one call). Parameters that require
+// no grad take no room and their grad becomes undefined.
 at::Tensor allocate_gradients(const ParameterList& parameters);
 
 }  // namespace ithaca

@@ -1,4 +1,5 @@
-// cos and sin tables of rotary embedding for given positions (transformers' modeling_rope_utils: default, linear, dynamic NTK, llama3, yarn).
+// cos and sin tables of rotary embedding for given positions (transformers' modeling_rope_utils: default,
+// linear, dynamic NTK, llama3, yarn).
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -10,10 +11,11 @@ struct RopeTables {
   at::Tensor cos, sin;  // [B, S, D/2] opmath; yarn's attention factor is in them
 };
 
-// position_ids [B, S] int64. `sequence_length` is the global length (dynamic scaling depends on it: the largest position + 1 of the whole row).
-// Frequencies are computed in float32 as transformers does, for every dtype; `dtype` is that of the result (float32 or float64).
-RopeTables rope_tables(const RopeConfig& config, int64_t head_dim, const at::Tensor& position_ids, int64_t sequence_length,
-                       at::ScalarType dtype);
+// position_ids [B, S] int64. `sequence_length` is the global length (dynamic scaling depends on it: the
+// largest position + 1 of the whole row). Frequencies are computed in float32 as transformers does, for every
+// dtype; `dtype` is that of the result (float32 or float64).
+RopeTables rope_tables(const RopeConfig& config, int64_t head_dim, const at::Tensor& position_ids,
+                       int64_t sequence_length, at::ScalarType dtype);
 
 // q and k rotated, differentiable.
 at::Tensor apply_rotary(const at::Tensor& x, const RopeTables& tables);

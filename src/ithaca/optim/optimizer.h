@@ -1,4 +1,5 @@
-// AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on float32 masters, and plain SGD for tests. Local maths, unaware of shards.
+// AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on float32 masters, and plain SGD for tests. Local
+// maths, unaware of shards.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -18,9 +19,9 @@ struct OptimizerOptions {
 // One tensor as the optimizer sees it.
 struct OptimizerEntry {
   std::string name;
-  at::Tensor value;    // compute dtype; written after each step
-  at::Tensor grad;     // opmath, read
-  bool decay = true;   // weight decay applies (matrices; not norms and biases)
+  at::Tensor value;   // compute dtype; written after each step
+  at::Tensor grad;    // opmath, read
+  bool decay = true;  // weight decay applies (matrices; not norms and biases)
 };
 
 class Optimizer {
@@ -32,7 +33,8 @@ class Optimizer {
   void step(double lr);
 
   int64_t step_count() const { return step_count_; }
-  // Everything a resume needs: ("master.NAME" where there is a copy, "exp_avg.NAME", "exp_avg_sq.NAME") -> tensor, live.
+  // Everything a resume needs: ("master.NAME" where there is a copy, "exp_avg.NAME", "exp_avg_sq.NAME") ->
+  // tensor, live.
   std::vector<std::pair<std::string, at::Tensor>> state() const;
   void set_step_count(int64_t n) { step_count_ = n; }
   // Bytes of masters and moments.

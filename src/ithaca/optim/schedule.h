@@ -8,7 +8,7 @@ namespace ithaca {
 struct ScheduleOptions {
   std::string type = "linear";  // linear | cosine | constant | constant_with_warmup
   double learning_rate = 5e-5;
-  int64_t warmup_steps = 0;     // where 0, warmup_ratio * total_steps rounded up
+  int64_t warmup_steps = 0;  // where 0, warmup_ratio * total_steps rounded up
   double warmup_ratio = 0;
   int64_t total_steps = 0;
 };

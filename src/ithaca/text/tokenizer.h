@@ -15,7 +15,8 @@ namespace ithaca {
 
 class Tokenizer {
  public:
-  // `folder` holds tokenizer.json, and may hold tokenizer_config.json and special_tokens_map.json. UserError names the file and key.
+  // `folder` holds tokenizer.json, and may hold tokenizer_config.json and special_tokens_map.json. UserError
+  // names the file and key.
   static Tokenizer from_folder(const std::filesystem::path& folder);
   static Tokenizer from_json(const Json& json, const std::string& source);
   Tokenizer(Tokenizer&&) noexcept;

@@ -1,0 +1,193 @@
+// The checkpoint protocol: names, integrity.json, renames and the search for the newest whole folder. No
+// tensor is touched here.
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <set>
+#include <string_view>
+
+#include "ithaca/base/error.h"
+#include "ithaca/base/file.h"
+#include "ithaca/base/hash.h"
+#include "ithaca/checkpoint/training_state.h"
+
+namespace fs = std::filesystem;
+
+namespace ithaca {
+namespace {
+
+constexpr const char* kIntegrity = "integrity.json";
+constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kTemporary = ".tmp.";
+
+fs::path final_path(const fs::path& output_dir, int64_t step) {
+  return output_dir / str(kPrefix, step);
+}
+
+// The step of a name like checkpoint-120, else nothing.
+std::optional<int64_t> step_of(std::string_view name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  int64_t step = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size() || step < 0) return std::nullopt;
+  return step;
+}
+
+// Regular files below `folder` by relative name, integrity.json apart. UserError for anything else than files
+// and folders.
+std::set<std::string> list_files(const fs::path& folder) {
+  std::set<std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    const std::string name = entry.path().lexically_relative(folder).string();
+    if (entry.is_symlink())
+      throw UserError(str(entry.path().string(), ": is a symbolic link, expected a file"));
+    if (entry.is_directory()) continue;
+    if (!entry.is_regular_file()) throw UserError(str(entry.path().string(), ": is not a regular file"));
+    if (name != kIntegrity) files.insert(name);
+  }
+  return files;
+}
+
+void sync_folders(const fs::path& folder) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_directory()) sync_path(entry.path());
+  sync_path(folder);
+}
+
+void rename_folder(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error)
+    throw UserError(str(to.string(), ": cannot rename ", from.string(), " to it: ", error.message()));
+}
+
+// `temporary` becomes `target`; what was there before is deleted only afterwards.
+void move_into_place(const fs::path& temporary, const fs::path& target) {
+  if (!fs::exists(target)) {
+    rename_folder(temporary, target);
+    return sync_path(target.parent_path());
+  }
+  fs::path old = temporary;
+  if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) != 0) {
+    // no exchange on this file system: a crash between the two renames leaves both under names that are not
+    // searched, but whole
+    old += ".old";
+    rename_folder(target, old);
+    rename_folder(temporary, target);
+  }
+  sync_path(target.parent_path());
+  fs::remove_all(old);
+}
+
+std::vector<FoundCheckpoint> list_checkpoints(const fs::path& output_dir) {
+  std::vector<FoundCheckpoint> found;
+  for (const auto& entry : fs::directory_iterator(output_dir)) {
+    const std::optional<int64_t> step = step_of(entry.path().filename().string());
+    if (step && entry.is_directory()) found.push_back({entry.path(), *step});
+  }
+  std::sort(found.begin(), found.end(),
+            [](const FoundCheckpoint& a, const FoundCheckpoint& b) { return a.step > b.step; });
+  return found;
+}
+
+void delete_oldest(const fs::path& output_dir, const fs::path& keep, int64_t save_total_limit) {
+  if (save_total_limit <= 0) return;
+  int64_t kept = 1;
+  for (const FoundCheckpoint& checkpoint : list_checkpoints(output_dir))
+    if (checkpoint.path != keep && ++kept > save_total_limit) fs::remove_all(checkpoint.path);
+}
+
+void check_file(const fs::path& folder, const std::string& name, const Json& entry) {
+  const fs::path path = folder / name;
+  if (!entry.is_object() || !entry.value("size", Json()).is_number_unsigned() ||
+      !entry.value("sha256", Json()).is_string())
+    throw UserError(str((folder / kIntegrity).string(), ": files, ", name, ": expected a size and a sha256"));
+  const uint64_t expected = entry["size"].get<uint64_t>();
+  const uint64_t size = fs::file_size(path);
+  if (size != expected)
+    throw UserError(str(path.string(), ": has ", size, " bytes, integrity.json says ", expected));
+  if (sha256_of_file(path) != entry["sha256"].get<std::string>())
+    throw UserError(str(
+        path.string(), ": its SHA-256 differs from integrity.json: the file was changed after it was saved"));
+}
+
+}  // namespace
+
+fs::path begin_checkpoint(const fs::path& output_dir, int64_t step) {
+  std::random_device random;
+  const fs::path temporary = output_dir / str(kPrefix, step, kTemporary, ::getpid(), "-", random());
+  std::error_code error;
+  fs::create_directories(output_dir, error);
+  if (error || !fs::create_directory(temporary, error))
+    throw UserError(
+        str(temporary.string(), ": cannot make the folder: ", error.message(), "; is output_dir writable?"));
+  return temporary;
+}
+
+fs::path commit_checkpoint(const fs::path& temporary, const fs::path& output_dir, int64_t step,
+                           int64_t save_total_limit) {
+  Json files = Json::object();
+  for (const std::string& name : list_files(temporary)) {
+    const fs::path path = temporary / name;
+    sync_path(path);
+    files[name] = {{"size", fs::file_size(path)}, {"sha256", sha256_of_file(path)}};
+  }
+  write_json_file(temporary / kIntegrity, {{"format", 1}, {"step", step}, {"files", files}});
+  sync_folders(temporary);
+  const fs::path target = final_path(output_dir, step);
+  move_into_place(temporary, target);
+  delete_oldest(output_dir, target, save_total_limit);
+  return target;
+}
+
+void verify_checkpoint(const fs::path& folder) {
+  const fs::path integrity_path = folder / kIntegrity;
+  if (!fs::is_directory(folder)) throw UserError(str(folder.string(), ": no such folder"));
+  if (!fs::exists(integrity_path))
+    throw UserError(str(integrity_path.string(), ": is missing: the checkpoint was not finished"));
+  const Json integrity = read_json_file(integrity_path);
+  if (!integrity.is_object() || integrity.value("format", Json()) != Json(1) ||
+      !integrity.value("files", Json()).is_object())
+    throw UserError(str(integrity_path.string(), ": expected format 1 and a list of files"));
+  if (const std::optional<int64_t> step = step_of(folder.filename().string());
+      step && integrity.value("step", Json()) != Json(*step))
+    throw UserError(str(integrity_path.string(), ": is of step ", integrity.value("step", Json()).dump(),
+                        ", the folder's name says ", *step));
+  const Json& listed = integrity["files"];
+  const std::set<std::string> present = list_files(folder);
+  for (const auto& [name, entry] : listed.items())
+    if (!present.count(name))
+      throw UserError(str((folder / name).string(), ": is missing, integrity.json lists it"));
+  for (const std::string& name : present)
+    if (!listed.contains(name)) throw UserError(str((folder / name).string(), ": is not in integrity.json"));
+  for (const auto& [name, entry] : listed.items()) check_file(folder, name, entry);
+}
+
+std::optional<FoundCheckpoint> find_checkpoint(const fs::path& output_dir,
+                                               std::vector<std::string>& skipped) {
+  if (!fs::is_directory(output_dir)) return std::nullopt;
+  for (const auto& entry : fs::directory_iterator(output_dir)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kPrefix) && name.find(kTemporary) != std::string::npos)
+      skipped.push_back(str(entry.path().string(), ": was never finished; it may be deleted"));
+  }
+  for (const FoundCheckpoint& checkpoint : list_checkpoints(output_dir)) {
+    try {
+      verify_checkpoint(checkpoint.path);
+      return checkpoint;
+    } catch (const std::exception& error) {  // whatever is wrong with one folder, an older one may do
+      skipped.push_back(str(checkpoint.path.string(), ": ", error.what()));
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace ithaca

@@ -1,0 +1,2 @@
+// Stub: see gloo/algorithm.h.
+#pragma once

@@ -1,0 +1,14 @@
+// CUDA collectives between processes over c10d NCCL; CPU tensors of the same group go over Gloo.
+// nccl_backend.cpp is built with ITHACA_CUDA, else no_nccl_backend.cpp, whose function refuses. NCCL knows no
+// tags: messages of one pair arrive in the order sent.
+#pragma once
+#include <memory>
+
+#include "ithaca/comm/gloo_backend.h"
+
+namespace ithaca {
+
+// The same group for CUDA tensors as well. One rank a GPU; the current device is this rank's.
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<GlooCommunicator> cpu);
+
+}  // namespace ithaca

@@ -1,0 +1,200 @@
+#include <algorithm>
+#include <filesystem>
+
+#include "ithaca/config/settings.h"
+
+namespace fs = std::filesystem;
+
+namespace ithaca {
+namespace {
+
+struct Check {
+  const ResolvedSettings& resolved;
+  int64_t world_size;
+  std::string_view command;
+  Problems& problems;
+
+  const Settings& values() const { return resolved.values; }
+  std::string typed(const char* name) const { return resolved.as_typed(name); }
+};
+
+void require(const Check& check, const char* name, const std::string& value, const char* what) {
+  if (value.empty())
+    check.problems.add(str(name, " is missing: `ithaca ", check.command, "` needs ", what, " (--", name,
+                           " VALUE, or `", name, ": VALUE` in the settings file)"));
+}
+
+void check_required(const Check& check) {
+  const Settings& s = check.values();
+  require(check, "model_name_or_path", s.model_name_or_path, "a model folder");
+  if (check.command == "train") {
+    require(check, "train_file", s.train_file, "a text to train on");
+    require(check, "output_dir", s.output_dir, "a folder for the results");
+  } else if (check.command == "eval") {
+    require(check, "eval_file", s.eval_file, "a text to evaluate");
+  } else if (check.command == "generate") {
+    require(check, "prompt", s.prompt, "a text to go on with");
+  }
+}
+
+void check_text_file(const Check& check, const char* name, const std::string& path) {
+  std::error_code error;
+  if (path.empty()) return;
+  if (!fs::exists(path, error))
+    check.problems.add(str(check.typed(name), ": no such file; expected a .txt or .jsonl file"));
+  else if (!fs::is_regular_file(path, error))
+    check.problems.add(str(check.typed(name), ": not a file; expected a .txt or .jsonl file"));
+  else if (!path.ends_with(".txt") && !path.ends_with(".jsonl"))
+    check.problems.add(
+        str(check.typed(name), ": expected a name that ends in .txt (one document) or .jsonl (key text)"));
+}
+
+void check_model_folder(const Check& check) {
+  const std::string& path = check.values().model_name_or_path;
+  std::error_code error;
+  if (path.empty()) return;
+  const std::string typed = check.typed("model_name_or_path");
+  if (!fs::exists(path, error))
+    check.problems.add(
+        str(typed, ": no such folder; expected a local Hugging Face model folder (nothing is downloaded)"));
+  else if (path.ends_with(".gguf"))
+    check.problems.add(str(typed, ": a GGUF file; make a folder of it first: ithaca convert ", path, " DIR"));
+  else if (fs::is_directory(path, error) && !fs::exists(fs::path(path) / "config.json", error))
+    check.problems.add(str(typed, ": no config.json in this folder; expected a Hugging Face model folder"));
+  else if (!fs::is_directory(path, error) && !(check.values().train_from_scratch && path.ends_with(".json")))
+    check.problems.add(str(
+        typed,
+        ": not a folder; expected a Hugging Face model folder (or a config.json with train_from_scratch)"));
+}
+
+void check_files(const Check& check) {
+  check_model_folder(check);
+  if (check.command == "train") check_text_file(check, "train_file", check.values().train_file);
+  if (check.command != "generate") check_text_file(check, "eval_file", check.values().eval_file);
+  const std::string& resume = check.values().resume_from_checkpoint;
+  std::error_code error;
+  if (resume != "auto" && resume != "true" && resume != "false" && !fs::is_directory(resume, error))
+    check.problems.add(str(check.typed("resume_from_checkpoint"),
+                           ": no such folder; expected auto, true, false or a checkpoint folder"));
+}
+
+void check_training(const Check& check) {
+  const Settings& s = check.values();
+  if (s.max_steps == 0)
+    check.problems.add(
+        str(check.typed("max_steps"), ": expected at least 1, or -1 to go by num_train_epochs"));
+  if (s.warmup_steps > 0 && s.warmup_ratio > 0)
+    check.problems.add(str(check.typed("warmup_steps"), " and ", check.typed("warmup_ratio"),
+                           ": both say how long warmup is; give one"));
+  if (s.lr_scheduler_type == "constant" && (s.warmup_steps > 0 || s.warmup_ratio > 0))
+    check.problems.add(
+        str(check.typed(s.warmup_steps > 0 ? "warmup_steps" : "warmup_ratio"),
+            ": lr_scheduler_type constant has no warmup; choose constant_with_warmup or drop it"));
+  if (s.eval_steps > 0 && s.eval_file.empty())
+    check.problems.add(str(check.typed("eval_steps"), ": evaluation during training needs eval_file"));
+}
+
+void check_ulysses(const Check& check) {
+  const Settings& s = check.values();
+  const int64_t size = s.sequence_parallel_size, degree = s.ulysses_degree;
+  if (degree == 0 || degree == size) return;
+  const std::string both = check.typed("ulysses_degree") + " with " + check.typed("sequence_parallel_size");
+  if (size == 1)
+    check.problems.add(
+        str(both, ": expected sequence_parallel_size ", degree, " too (ulysses_degree is its share)"));
+  else if (degree > size || size % degree != 0)
+    check.problems.add(str(both, ": ", size, " is not divisible by ", degree, "; give ulysses_degree ", size,
+                           ", or leave it out"));
+  else
+    check.problems.add(str(both, ": needs a ring of ", size / degree,
+                           ", which comes later; give ulysses_degree ", size, ", or leave it out"));
+}
+
+void check_layout(const Check& check) {
+  const Settings& s = check.values();
+  const int64_t size = s.sequence_parallel_size, world = check.world_size;
+  if (s.tensor_parallel_size > 1)
+    check.problems.add(str(check.typed("tensor_parallel_size"),
+                           ": tensor parallelism comes later; only 1 is accepted so far"));
+  check_ulysses(check);
+  if (check.command == "generate") {
+    if (world > 1)
+      check.problems.add(str("generate runs on one rank; this run has ", world, " (", check.typed("nproc"),
+                             "): give --nproc 1"));
+    return;
+  }
+  if (size > world)
+    check.problems.add(str(check.typed("sequence_parallel_size"), " needs ", size, " ranks, this run has ",
+                           world, "; type: ithaca ", check.command, check.resolved.typed, " --nproc ", size,
+                           "\n    (under torchrun, srun or mpirun: start ", size, " ranks)"));
+  else if (world % size != 0)
+    check.problems.add(str(check.typed("sequence_parallel_size"), ": the ", world, " ranks of this run (",
+                           check.typed("nproc"), ") are not divisible by ", size, "; type: ithaca ",
+                           check.command, check.resolved.typed, " --nproc ", world / size * size,
+                           "\n    (under torchrun, srun or mpirun: start ", world / size * size, " or ",
+                           (world / size + 1) * size, " ranks)"));
+}
+
+bool has_checkpoint(const fs::path& folder) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    const bool numbered =
+        name.starts_with("checkpoint-") && name.size() > 11 &&
+        std::all_of(name.begin() + 11, name.end(), [](unsigned char c) { return c >= '0' && c <= '9'; });
+    if (numbered && entry.is_directory(error)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void check_settings(const ResolvedSettings& settings, int64_t world_size, Problems& problems,
+                    std::string_view command) {
+  const Check check{settings, world_size, command, problems};
+  check_required(check);
+  check_files(check);
+  check_layout(check);
+  if (command == "train") check_training(check);
+  if (command == "generate" && settings.values.do_sample)
+    problems.add(str(settings.as_typed("do_sample"), ": sampling comes later; generation is greedy so far"));
+}
+
+void check_output_dir(const ResolvedSettings& settings, Problems& problems) {
+  const Settings& s = settings.values;
+  if (s.output_dir.empty()) return;
+  const std::string typed = settings.as_typed("output_dir");
+  std::error_code error;
+  const bool folder = fs::is_directory(s.output_dir, error);
+  if (fs::exists(s.output_dir, error) && !folder) {
+    problems.add(str(typed, ": a file of that name exists; expected a folder"));
+    return;
+  }
+  const bool checkpoint = folder && has_checkpoint(s.output_dir);
+  if (s.resume_from_checkpoint == "true" && !checkpoint)
+    problems.add(str(settings.as_typed("resume_from_checkpoint"), ": no checkpoint-N in ", s.output_dir,
+                     " to go on from"));
+  if (!folder || s.overwrite_output_dir || fs::is_empty(s.output_dir, error)) return;
+  if (!checkpoint && (s.resume_from_checkpoint == "auto" || s.resume_from_checkpoint == "false"))
+    problems.add(str(typed,
+                     ": holds files and no checkpoint to go on from; choose another folder or add "
+                     "--overwrite_output_dir"));
+  if (checkpoint && s.resume_from_checkpoint == "false")
+    problems.add(str(typed, ": holds another run's checkpoints, and ",
+                     settings.as_typed("resume_from_checkpoint"),
+                     " says not to go on from them; choose another folder or add --overwrite_output_dir"));
+}
+
+void check_model_layout(const ResolvedSettings& settings, const ModelConfig& model, int64_t world_size,
+                        Problems& problems) {
+  const Settings& s = settings.values;
+  const int64_t degree = s.ulysses_degree > 0 ? s.ulysses_degree : s.sequence_parallel_size;
+  if (degree <= model.num_attention_heads) return;
+  const char* flag = s.ulysses_degree > 0 ? "ulysses_degree" : "sequence_parallel_size";
+  problems.add(str(settings.as_typed(flag), ": the model has ", model.num_attention_heads,
+                   " query heads, and Ulysses gives each rank at least one; give sequence_parallel_size ",
+                   model.num_attention_heads,
+                   " or less and let the other ranks share the data (the hybrid with ring comes later)"));
+}
+
+}  // namespace ithaca

@@ -1,0 +1,202 @@
+#include "ithaca/config/settings.h"
+
+#include <algorithm>
+#include <map>
+
+#include "ithaca/base/file.h"
+#include "ithaca/config/settings_source.h"
+#include "ithaca/config/settings_table.h"
+
+namespace ithaca {
+namespace {
+
+constexpr std::size_t kMaxFileBytes = std::size_t{1} << 20;
+constexpr std::size_t kMaxProblemsShown = 50;
+
+std::string with_underscores(std::string_view key) {
+  std::string name(key);
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
+
+std::string shell_word(const std::string& word) {
+  if (!word.empty() && word.find_first_of(" \t\n'\"\\$`*?&|;<>(){}[]#~!") == std::string::npos) return word;
+  std::string quoted = "'";
+  for (char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
+bool is_flag(std::string_view argument) {
+  return argument.starts_with("--") && argument.size() > 2;
+}
+
+// A flag without a value means true where that is a value.
+bool may_stand_alone(std::string_view key) {
+  const SettingInfo* info = find_setting(with_underscores(key));
+  return info ? info->boolean_words || std::holds_alternative<bool Settings::*>(info->member)
+              : with_underscores(key) == "use_flash_attn" || with_underscores(key) == "fp16";
+}
+
+// Reads arguments[at] and the value it takes; returns the index of the next argument.
+std::size_t read_flag(const std::vector<std::string>& arguments, std::size_t at,
+                      std::vector<WrittenSetting>& settings, Problems& problems) {
+  const std::string& argument = arguments[at];
+  const std::string key = argument.substr(2);
+  const std::string* next =
+      at + 1 < arguments.size() && !is_flag(arguments[at + 1]) ? &arguments[at + 1] : nullptr;
+  if (may_stand_alone(key)) {
+    // `--bf16 seed=1` is two settings
+    const bool takes_next = next && next->find('=') == std::string::npos;
+    if (!takes_next) {
+      settings.push_back({key, "true", argument, argument});
+      return at + 1;
+    }
+  } else if (!next) {
+    // an unknown flag is told as such by name, not for its missing value
+    if (find_setting(with_underscores(key)) || find_fixed_setting(with_underscores(key)))
+      problems.add(str(argument, " needs a value: ", argument, " VALUE"));
+    else
+      settings.push_back({key, "", argument, argument});
+    return at + 1;
+  }
+  settings.push_back({key, *next, argument, argument + " " + *next});
+  return at + 2;
+}
+
+bool same_value(const SettingInfo& info, const WrittenSetting& a, const WrittenSetting& b) {
+  Settings first, second;
+  if (set_value(info, a.value, first) || set_value(info, b.value, second))
+    return true;  // the bad one is told by itself
+  return value_text(info, first) == value_text(info, second);
+}
+
+void apply_fixed(const FixedSetting& fixed, const WrittenSetting& written, Problems& problems) {
+  if (!fixed.accepted.empty()) {
+    const auto boolean = parse_boolean(fixed.accepted);
+    if (written.value == fixed.accepted || (boolean && parse_boolean(written.value) == boolean)) return;
+  }
+  std::string expected = fixed.accepted.empty() ? "" : str("; only ", fixed.accepted, " is accepted so far");
+  problems.add(str(written.typed, ": not available: ", fixed.reason, expected));
+}
+
+// Applies what one source (the file, or the command line) says.
+void apply(const std::vector<WrittenSetting>& written, ResolvedSettings& resolved, Problems& problems) {
+  std::map<std::string_view, const WrittenSetting*> earlier;
+  for (const WrittenSetting& one : written) {
+    if (problems.list().size() >= kMaxProblemsShown) {
+      problems.add("(more problems are not shown)");
+      return;
+    }
+    const std::string name = with_underscores(one.key);
+    const SettingInfo* info = find_setting(name);
+    if (!info) {
+      const FixedSetting* fixed = find_fixed_setting(name);
+      if (fixed)
+        apply_fixed(*fixed, one, problems);
+      else
+        problems.add(str(one.typed, ": unknown setting; the nearest known one is ", one.from_file ? "" : "--",
+                         nearest_setting(name)));
+      continue;
+    }
+    if (const WrittenSetting*& before = earlier[info->name];
+        !before || before->key == one.key || same_value(*info, *before, one))
+      before = &one;
+    else
+      problems.add(str(before->typed, " and ", one.typed, " are two spellings of ", info->name,
+                       " with different values; give one"));
+    if (const auto expected = set_value(*info, one.value, resolved.values)) {
+      problems.add(str(one.typed, ": expected ", *expected));
+      continue;
+    }
+    resolved.origin[std::string(info->name)] = one.origin;
+    resolved.spelling[std::string(info->name)] = one.typed;
+  }
+}
+
+std::vector<WrittenSetting> read_text(std::string_view text, const std::string& name, Problems& problems) {
+  try {
+    if (text.size() > kMaxFileBytes)
+      throw UserError(str(name, ": ", text.size(), " bytes; settings files have at most ", kMaxFileBytes));
+    return name.ends_with(".json") ? read_json_settings(text, name, problems)
+                                   : read_yaml_settings(text, name, problems);
+  } catch (const UserError& error) {
+    problems.add(error.what());
+    return {};
+  }
+}
+
+ResolvedSettings resolve(const std::vector<WrittenSetting>& from_file,
+                         const std::vector<std::string>& arguments, Problems& problems) {
+  ResolvedSettings resolved;
+  for (const std::string& name : setting_names()) resolved.origin[name] = "default";
+  apply(from_file, resolved, problems);
+  apply(read_arguments(arguments, problems), resolved, problems);
+  for (const std::string& argument : arguments) resolved.typed += " " + shell_word(argument);
+  return resolved;
+}
+
+}  // namespace
+
+std::vector<WrittenSetting> read_arguments(const std::vector<std::string>& arguments, Problems& problems) {
+  std::vector<WrittenSetting> settings;
+  for (std::size_t at = 0; at < arguments.size();) {
+    const std::string& argument = arguments[at];
+    const std::size_t equals = argument.find('=');
+    if (equals != std::string::npos && equals > 0 && (is_flag(argument) || argument.front() != '-')) {
+      const std::string flag = argument.substr(0, equals);
+      settings.push_back(
+          {is_flag(flag) ? flag.substr(2) : flag, argument.substr(equals + 1), flag, argument});
+      ++at;
+    } else if (is_flag(argument)) {
+      at = read_flag(arguments, at, settings, problems);
+    } else {
+      problems.add(str(argument, ": expected --setting value, --setting=value or setting=value"));
+      ++at;
+    }
+  }
+  return settings;
+}
+
+std::string ResolvedSettings::as_typed(const std::string& name) const {
+  const auto found = spelling.find(name);
+  if (found != spelling.end()) return found->second;
+  return str(name, " ", value_text(*find_setting(name), values), " (default)");
+}
+
+SettingsArguments split_arguments(const std::vector<std::string>& words) {
+  if (words.empty() || words.front().starts_with('-')) return {{}, words};
+  // `key=value` is a setting unless a file of that name is there
+  std::error_code error;
+  if (words.front().find('=') != std::string::npos && !std::filesystem::is_regular_file(words.front(), error))
+    return {{}, words};
+  return {words.front(), {words.begin() + 1, words.end()}};
+}
+
+ResolvedSettings resolve_settings_text(std::string_view text, const std::string& name,
+                                       const std::vector<std::string>& arguments, Problems& problems) {
+  ResolvedSettings resolved = resolve(read_text(text, name, problems), arguments, problems);
+  resolved.typed = " " + shell_word(name) + resolved.typed;
+  return resolved;
+}
+
+ResolvedSettings resolve_settings(const std::filesystem::path& file,
+                                  const std::vector<std::string>& arguments, Problems& problems) {
+  if (file.empty()) return resolve({}, arguments, problems);
+  std::string text;
+  try {
+    text = read_file(file, kMaxFileBytes);
+  } catch (const UserError& error) {
+    problems.add(error.what());
+  }
+  return resolve_settings_text(text, file.string(), arguments, problems);
+}
+
+ResolvedSettings resolve_settings(const std::filesystem::path& file,
+                                  const std::vector<std::string>& arguments) {
+  Problems problems;
+  ResolvedSettings resolved = resolve_settings(file, arguments, problems);
+  problems.throw_if_any("The settings cannot be used:");
+  return resolved;
+}
+
+}  // namespace ithaca

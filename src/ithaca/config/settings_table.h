@@ -1,0 +1,57 @@
+// The one declaration of every setting. Parsing, --help, printing, saving and docs/settings.md all walk this
+// table. Used inside config/ only.
+#pragma once
+#include <array>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "ithaca/config/settings.h"
+
+namespace ithaca {
+
+struct SettingInfo {
+  using Member =
+      std::variant<std::string Settings::*, bool Settings::*, int64_t Settings::*, double Settings::*>;
+
+  std::string_view name;
+  std::string_view group;
+  Member member;
+  std::string_view help;
+  std::string_view choices = {};  // "a|b|c"; empty: anything
+  double minimum = -std::numeric_limits<double>::infinity();
+  double maximum = std::numeric_limits<double>::infinity();
+  bool above_minimum = false;   // the minimum itself is not allowed
+  std::string_view later = {};  // "a|b": words that users know and that are refused as not built yet
+  bool boolean_words = false;   // a string that is also given as a boolean: bare flag, True, no, ...
+  std::array<std::string_view, 2> aliases = {};
+};
+
+// Settings that users know and that exist only with one value so far; any other value is refused with the
+// reason.
+struct FixedSetting {
+  std::string_view name;
+  std::string_view accepted;  // empty: none
+  std::string_view reason;
+};
+
+std::span<const SettingInfo> settings_table();
+std::span<const FixedSetting> fixed_settings();
+
+const SettingInfo* find_setting(std::string_view name_or_alias);  // with underscores
+const FixedSetting* find_fixed_setting(std::string_view name);
+// The known name or alias with the fewest edits from `name`.
+std::string nearest_setting(std::string_view name);
+
+std::optional<bool> parse_boolean(std::string_view word);
+// Sets the member from its text; returns what was expected if it does not fit.
+std::optional<std::string> set_value(const SettingInfo& info, std::string_view text, Settings& settings);
+// The text that set_value reads back to the same value.
+std::string value_text(const SettingInfo& info, const Settings& settings);
+// "integer from 1", "true or false", "one of a, b"
+std::string expected_text(const SettingInfo& info);
+
+}  // namespace ithaca

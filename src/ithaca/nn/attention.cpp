@@ -1,0 +1,69 @@
+// B batch, S rows, H query heads, K kv heads, D head size, C hidden.
+#include "ithaca/nn/attention.h"
+
+#include <ATen/core/ivalue.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "ithaca/base/error.h"
+
+namespace ithaca {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// What backward needs beside tensors.
+struct AttentionCall : torch::CustomClassHolder {
+  AttentionCall(Rows r, HeadRange h, AttentionPattern p, AttentionBackend b)
+      : rows(std::move(r)), heads(h), pattern(std::move(p)), backend(b) {}
+  Rows rows;
+  HeadRange heads;
+  AttentionPattern pattern;
+  AttentionBackend backend;
+};
+
+struct LocalAttention : torch::autograd::Function<LocalAttention> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const c10::intrusive_ptr<AttentionCall>& call) {
+    AttentionOutput result =
+        attention_block(q, k, v, call->rows, call->rows, call->heads, call->pattern, call->backend);
+    ctx->saved_data["call"] = c10::IValue::make_capsule(call);
+    ctx->save_for_backward({q, k, v, result.out, result.lse});
+    return result.out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
+    const auto call = c10::static_intrusive_pointer_cast<AttentionCall>(ctx->saved_data["call"].toCapsule());
+    const AttentionGrads d =
+        attention_block_backward(grads[0].contiguous(), q, k, v, saved[3], saved[4], call->rows, call->rows,
+                                 call->heads, call->pattern, call->backend);
+    const at::ScalarType dtype = q.scalar_type();
+    return {d.dq.to(dtype), d.dk.to(dtype), d.dv.to(dtype), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+AttentionCore local_attention(AttentionBackend backend) {
+  return [backend](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const HeadRange& heads,
+                   const AttentionPattern& pattern) {
+    const Rows rows = {{0, q.size(1)}};
+    return LocalAttention::apply(q, k, v, c10::make_intrusive<AttentionCall>(rows, heads, pattern, backend));
+  };
+}
+
+at::Tensor Attention::forward(const at::Tensor& x, const RopeTables& rope, const AttentionPattern& pattern) {
+  ITHACA_CHECK(core != nullptr, q_proj.weight.name, ": the attention has no core");
+  const int64_t batch = x.size(0), length = x.size(1);
+  const auto heads_of = [&](Linear& projection) {
+    return projection.forward(x).view({batch, length, -1, head_dim});
+  };
+  const at::Tensor q = apply_rotary(heads_of(q_proj), rope);
+  const at::Tensor k = apply_rotary(heads_of(k_proj), rope);
+  const at::Tensor out = core(q, k, heads_of(v_proj), heads, pattern);  // [B, S, H, D]
+  return o_proj.forward(out.reshape({batch, length, -1}));
+}
+
+}  // namespace ithaca

@@ -1,0 +1,53 @@
+#include "ithaca/parallel/memory/activation_checkpoint.h"
+
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+namespace ithaca {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+struct CheckpointState : torch::CustomClassHolder {
+  std::function<at::Tensor(const at::Tensor&)> run;
+};
+
+class Checkpoint : public Function<Checkpoint> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const c10::intrusive_ptr<CheckpointState>& state) {
+    ctx->save_for_backward({x});
+    ctx->saved_data["state"] = at::IValue::make_capsule(state);
+    c10::NoGradGuard no_grad;
+    return state->run(x);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto state = c10::static_intrusive_pointer_cast<CheckpointState>(ctx->saved_data["state"].toCapsule());
+    const at::Tensor x = ctx->get_saved_variables()[0].detach().requires_grad_(true);
+    at::Tensor y;
+    {
+      c10::AutoGradMode with_grad(true);
+      y = state->run(x);
+    }
+    torch::autograd::backward({y}, {grads[0]});
+    return {x.grad(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+RunLayer checkpointed(RunLayer inner) {
+  return [inner = std::move(inner)](DecoderLayer& layer, const at::Tensor& x, const LayerContext& context) {
+    auto state = c10::make_intrusive<CheckpointState>();
+    // The layer outlives the graph; the context is copied (its tensors are shared).
+    state->run = [inner, &layer, context](const at::Tensor& input) {
+      return inner ? inner(layer, input, context) : layer.forward(input, context);
+    };
+    return Checkpoint::apply(x, state);
+  };
+}
+
+}  // namespace ithaca

@@ -1,0 +1,109 @@
+#include "ithaca/train/step.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+
+#include "ithaca/base/error.h"
+#include "ithaca/comm/cost.h"
+#include "ithaca/optim/clip.h"
+#include "ithaca/parallel/apply.h"
+#include "ithaca/parallel/sequence/layout.h"
+#include "ithaca/parallel/zero/buckets.h"
+
+namespace ithaca {
+namespace {
+
+constexpr int64_t kTotals = 5;  // float64 values in the one small all-reduce of a step
+
+// Flags are summed too: above zero means that some rank raised it.
+StepTotals all_reduce_totals(const StepTotals& mine, DeviceMesh& mesh) {
+  at::Tensor values = at::tensor({mine.loss_sum, static_cast<double>(mine.labels), static_cast<double>(mine.tokens),
+                                  mine.sum_of_squared_lengths, mine.stop ? 1.0 : 0.0},
+                                 at::kDouble);
+  ITHACA_CHECK(values.numel() == kTotals);
+  mesh.world().all_reduce(values);
+  const double* v = values.const_data_ptr<double>();
+  StepTotals totals;
+  totals.loss_sum = v[0];
+  totals.labels = static_cast<int64_t>(v[1]);
+  totals.tokens = static_cast<int64_t>(v[2]);
+  totals.sum_of_squared_lengths = v[3];
+  totals.stop = v[4] > 0;
+  return totals;
+}
+
+double sum_of_squared_lengths(const Batch& batch) {
+  double sum = 0;
+  for (const std::vector<int64_t>& bounds : batch.documents)
+    for (std::size_t i = 1; i < bounds.size(); ++i) {
+      const auto length = static_cast<double>(bounds[i] - bounds[i - 1]);
+      sum += length * length;
+    }
+  return sum;
+}
+
+// Every rank gets here with the same totals; names the ranks whose own loss is not finite.
+[[noreturn]] void report_not_finite(double my_loss, double grad_norm, DeviceMesh& mesh) {
+  at::Tensor losses = at::empty({mesh.world().size()}, at::kDouble);
+  mesh.world().all_gather(losses, at::tensor({my_loss}, at::kDouble));
+  std::string ranks;
+  for (int r = 0; r < mesh.world().size(); ++r) {
+    const double loss = losses.const_data_ptr<double>()[r];
+    if (!std::isfinite(loss)) ranks += str(ranks.empty() ? "" : ", ", r, " (", loss, ")");
+  }
+  throw NumericsError(str("the step was not applied: ",
+                          ranks.empty() ? str("the gradient norm is ", grad_norm) : "the loss is not finite on rank " + ranks,
+                          "; the weights are those of the step before. Try a smaller learning_rate, or float32 instead of bf16"));
+}
+
+}  // namespace
+
+int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh, const at::Tensor& gradients,
+                             const std::vector<Batch>& micro_batches) {
+  Communicator& reduced = mesh.sequence_data();
+  int64_t bytes = all_reduce_gradients_bytes(gradients.numel(), gradients.element_size(), reduced.size(), reduced.rank()) +
+                  all_reduce_cost(mesh.world().size(), mesh.world().rank(), kTotals, sizeof(double)).bytes;
+  for (const Batch& batch : micro_batches)
+    if (batch.input_ids.numel() > 0)
+      bytes += predicted_attention_bytes(decoder, plan, mesh.sequence().rank(), batch.input_ids.size(0), batch.input_ids.size(1));
+  return bytes;
+}
+
+StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimizer, DeviceMesh& mesh,
+                      const std::vector<Batch>& micro_batches, double learning_rate, bool stop_requested,
+                      const StepOptions& options) {
+  Communicator& sequence = mesh.sequence();
+  StepTotals mine;
+  mine.stop = stop_requested;
+  for (std::size_t m = 0; m < micro_batches.size(); ++m) {
+    const Batch& batch = micro_batches[m];
+    if (batch.input_ids.numel() == 0) continue;  // the end of an epoch left nothing for this replica; its whole sequence group skips
+    const SequenceShard shard = shard_batch(batch, sequence.rank(), sequence.size());
+    const at::Tensor loss = decoder.loss_sum(shard.input, shard.labels);
+    torch::autograd::backward({loss}, {});
+    mine.loss_sum += loss.item<double>();
+    if (sequence.rank() == 0) {  // counted once for the group
+      mine.labels += batch.num_labels;
+      mine.tokens += batch.num_tokens;
+      mine.sum_of_squared_lengths += sum_of_squared_lengths(batch);
+    }
+    if (options.progress) options.progress(static_cast<double>(m + 1) / static_cast<double>(micro_batches.size()));
+  }
+
+  all_reduce_gradients(gradients, mesh.sequence_data());
+  StepTotals totals = all_reduce_totals(mine, mesh);
+  const double count = static_cast<double>(std::max<int64_t>(totals.labels, 1));
+  totals.grad_norm = std::sqrt(sum_of_squares(gradients)) / count;
+  if (!std::isfinite(totals.loss_sum) || !std::isfinite(totals.grad_norm))
+    report_not_finite(mine.loss_sum, totals.grad_norm, mesh);
+
+  gradients.mul_(clip_factor(totals.grad_norm, options.max_grad_norm) / count);
+  optimizer.step(learning_rate);
+  gradients.zero_();
+  return totals;
+}
+
+}  // namespace ithaca

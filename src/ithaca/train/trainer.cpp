@@ -1,0 +1,315 @@
+#include "ithaca/train/trainer.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <torch/version.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "ithaca/base/file.h"
+#include "ithaca/checkpoint/hf_folder.h"
+#include "ithaca/checkpoint/training_state.h"
+#include "ithaca/data/dataset.h"
+#include "ithaca/data/sampler.h"
+#include "ithaca/eval/perplexity.h"
+#include "ithaca/optim/schedule.h"
+#include "ithaca/parallel/apply.h"
+#include "ithaca/train/memory.h"
+#include "ithaca/train/model_setup.h"
+#include "ithaca/train/run_report.h"
+#include "ithaca/train/run_state.h"
+#include "ithaca/train/step.h"
+
+namespace fs = std::filesystem;
+
+namespace ithaca {
+namespace {
+
+// The same bits come only from the same sums: what they depend on besides settings and data.
+Json fingerprint_of_arithmetic(const TrainContext& context) {
+  return {{"world_size", context.world.size()},
+          {"sequence_parallel_size", context.settings.values.sequence_parallel_size},
+          {"threads_per_rank", at::get_num_threads()},
+          {"cpu_capability", at::get_cpu_capability()}};
+}
+
+class Trainer {
+ public:
+  explicit Trainer(const TrainContext& context);
+  ExitCode run();
+
+ private:
+  void resume();
+  std::vector<Batch> micro_batches(int64_t step) const;
+  void train_one_step();
+  void log_step(const StepTotals& totals, double learning_rate);
+  void evaluate_now();
+  void save_checkpoint();
+  void finish();
+  double epoch() const { return static_cast<double>(state_.step) / static_cast<double>(sampler_.steps_per_epoch()); }
+  bool leads() const { return context_.world.rank() == 0; }
+  NamedTensors optimizer_state() const { return optimizer_->state(); }
+
+  const TrainContext& context_;
+  const Settings& settings_;
+  fs::path output_dir_;
+  ParallelPlan plan_;
+  DeviceMesh mesh_;
+  Tokenizer tokenizer_;
+  std::unique_ptr<Decoder> decoder_;
+  Dataset data_;
+  std::optional<Dataset> eval_data_;
+  Sampler sampler_;
+  at::Tensor gradients_;
+  std::unique_ptr<Optimizer> optimizer_;
+  int64_t total_steps_ = 0;
+  ScheduleOptions schedule_;
+  RunState state_;
+  std::unique_ptr<RunReport> report_;  // rank 0
+  bool stop_ = false;
+  int64_t samples_ = 0;                // trained on by this process's run
+  LayoutFigures layout_;               // this rank's part of the bytes
+  std::chrono::steady_clock::time_point log_started_;
+  int64_t log_tokens_ = 0;
+  double log_flops_ = 0;
+};
+
+// Rank 0 of each machine tokenises, the others find the cache.
+Dataset open_data(const TrainContext& context, const std::string& file, const Tokenizer& tokenizer, int64_t vocab_size, bool training) {
+  const Settings& s = context.settings.values;
+  DatasetOptions options = {.file = file,
+                            .cutoff_len = s.cutoff_len,
+                            .packing = s.packing,
+                            .max_samples = training ? s.max_samples : 0,
+                            .max_tokens = training ? 0 : s.max_eval_tokens,
+                            .cache_dir = token_cache_dir(s),
+                            .overwrite_cache = s.overwrite_cache};
+  const bool first = context.environment.local_rank == 0;
+  std::optional<Dataset> data;
+  if (first) data = Dataset::open(options, tokenizer, vocab_size);
+  context.world.barrier();
+  options.overwrite_cache = false;
+  if (!first) data = Dataset::open(options, tokenizer, vocab_size);
+  if (!data->remark().empty()) context.logger.warning(data->remark());
+  return *data;
+}
+
+std::vector<OptimizerEntry> optimizer_entries(Decoder& decoder) {
+  std::vector<OptimizerEntry> entries;
+  for (Parameter* p : decoder.parameters())  // as transformers: no decay on norms and biases
+    entries.push_back({p->name, p->value, p->grad, p->value.dim() >= 2});
+  return entries;
+}
+
+OptimizerOptions optimizer_options(const Settings& s) {
+  return {.kind = s.optim == "sgd" ? OptimizerOptions::Kind::kSgd : OptimizerOptions::Kind::kAdamW,
+          .beta1 = s.adam_beta1,
+          .beta2 = s.adam_beta2,
+          .eps = s.adam_epsilon,
+          .weight_decay = s.weight_decay};
+}
+
+Trainer::Trainer(const TrainContext& context)
+    : context_(context),
+      settings_(context.settings.values),
+      output_dir_(settings_.output_dir),
+      plan_(make_plan(settings_, context.world.size())),
+      mesh_(context.world, plan_.degrees),
+      tokenizer_(Tokenizer::from_folder(model_folder(settings_))),
+      decoder_(load_decoder(settings_, read_run_config(settings_))),
+      data_(open_data(context, settings_.train_file, tokenizer_, decoder_->config.vocab_size, true)),
+      sampler_({.num_samples = data_.size(),
+                .global_batch = settings_.per_device_train_batch_size * settings_.gradient_accumulation_steps * plan_.degrees.data,
+                .seed = static_cast<uint64_t>(settings_.seed),
+                .shuffle = !settings_.disable_shuffling}) {
+  if (!settings_.eval_file.empty() && settings_.eval_steps > 0)
+    eval_data_ = open_data(context, settings_.eval_file, tokenizer_, decoder_->config.vocab_size, false);
+  apply_parallelism(*decoder_, plan_, mesh_, attention_backend_from_name(settings_.attention));
+  gradients_ = allocate_gradients(decoder_->parameters());
+  optimizer_ = std::make_unique<Optimizer>(optimizer_options(settings_), optimizer_entries(*decoder_));
+  total_steps_ = settings_.max_steps > 0
+                     ? settings_.max_steps
+                     : static_cast<int64_t>(std::ceil(settings_.num_train_epochs * static_cast<double>(sampler_.steps_per_epoch())));
+  schedule_ = {settings_.lr_scheduler_type, settings_.learning_rate, settings_.warmup_steps, settings_.warmup_ratio, total_steps_};
+}
+
+// Goes on from the newest whole checkpoint, or the one that was named.
+void Trainer::resume() {
+  const std::string& wish = settings_.resume_from_checkpoint;
+  if (wish == "false" || (wish == "auto" && settings_.overwrite_output_dir)) return;
+  fs::path folder;
+  if (wish == "auto" || wish == "true") {
+    std::vector<std::string> skipped;
+    const std::optional<FoundCheckpoint> found = find_checkpoint(output_dir_, skipped);
+    if (leads())
+      for (const std::string& line : skipped) context_.logger.warning(line);
+    if (!found && wish == "true")
+      throw UserError(str("resume_from_checkpoint true: no whole checkpoint-N in ", output_dir_.string(), "; leave it out to start anew"));
+    if (!found) return;
+    folder = found->path;
+  } else {
+    folder = wish;
+    verify_checkpoint(folder);
+  }
+  load_weights(*decoder_, folder);
+  const TrainingState saved = read_training_state(folder, optimizer_state());
+  state_ = RunState::from_json(saved.state.at("run"), folder.string());
+  optimizer_->set_step_count(saved.step);
+  if (state_.step > total_steps_)
+    throw UserError(str(folder.string(), " is at step ", state_.step, ", beyond the ", total_steps_,
+                        " steps of this run; raise max_steps or start anew with --overwrite_output_dir"));
+  if (!leads()) return;
+  context_.logger.info(str("resuming ", folder.string(), ": step ", state_.step, " of ", total_steps_, ", epoch ", epoch()));
+  const Json now = fingerprint_of_arithmetic(context_);
+  if (saved.state.at("arithmetic") != now)
+    context_.logger.warning(str("the checkpoint was written under ", saved.state.at("arithmetic").dump(), ", this run has ", now.dump(),
+                                ": it goes on, but its bits may differ from those of an unbroken run"));
+}
+
+std::vector<Batch> Trainer::micro_batches(int64_t step) const {
+  std::vector<Batch> batches;
+  for (int64_t m = 0; m < settings_.gradient_accumulation_steps; ++m)
+    batches.push_back(data_.batch(sampler_.micro_batch(step, mesh_.coordinate(Axis::kData), plan_.degrees.data, m,
+                                                       settings_.gradient_accumulation_steps)));
+  return batches;
+}
+
+void Trainer::train_one_step() {
+  const std::vector<Batch> batches = micro_batches(state_.step);
+  const double learning_rate = learning_rate_at(schedule_, state_.step);
+  const int64_t sent_before = mesh_.bytes_sent();
+  StepOptions options = {.max_grad_norm = settings_.max_grad_norm, .progress = {}};
+  if (report_) options.progress = [&](double fraction) { report_->tick(fraction); };
+  const StepTotals totals =
+      train_step(*decoder_, gradients_, *optimizer_, mesh_, batches, learning_rate, context_.stop.requested(), options);
+  layout_.bytes_sent_per_step = mesh_.bytes_sent() - sent_before;
+  layout_.bytes_predicted_per_step = predicted_step_bytes(*decoder_, plan_, mesh_, gradients_, batches);
+
+  samples_ += static_cast<int64_t>(sampler_.step(state_.step).size());
+  state_.step += 1;
+  state_.tokens_seen += totals.tokens;
+  const double flops = training_flops(*decoder_, totals.tokens, totals.sum_of_squared_lengths);
+  state_.total_flops += flops;
+  state_.loss_sum += totals.loss_sum / static_cast<double>(std::max<int64_t>(totals.labels, 1));
+  state_.log_loss_sum += totals.loss_sum;
+  state_.log_labels += totals.labels;
+  log_tokens_ += totals.tokens;
+  log_flops_ += flops;
+  stop_ = totals.stop;
+  if (report_) report_->step_done(state_.step);
+  if (state_.step % settings_.logging_steps == 0 || state_.step == total_steps_) log_step(totals, learning_rate);
+}
+
+void Trainer::log_step(const StepTotals& totals, double learning_rate) {
+  at::Tensor peak = at::full({1}, peak_memory_bytes(), at::kLong);
+  context_.world.all_reduce(peak, ReduceOp::kMax);
+  if (report_) {
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - log_started_).count();
+    log_started_ = now;
+    StepRecord record;
+    record.current_steps = state_.step;
+    record.epoch = epoch();
+    record.loss = state_.log_loss_sum / static_cast<double>(std::max<int64_t>(state_.log_labels, 1));
+    record.grad_norm = totals.grad_norm;
+    record.lr = learning_rate;
+    record.tokens_per_second = static_cast<double>(log_tokens_) / seconds;
+    record.tokens_per_second_per_rank = *record.tokens_per_second / context_.world.size();
+    record.model_flops_per_second = log_flops_ / seconds;
+    record.peak_memory_bytes = peak.item<int64_t>();
+    record.total_tokens = state_.tokens_seen;
+    report_->log(record);
+  }
+  state_.log_loss_sum = 0;
+  state_.log_labels = log_tokens_ = 0;
+  log_flops_ = 0;
+}
+
+void Trainer::evaluate_now() {
+  const EvalResult result = evaluate(*decoder_, *eval_data_, mesh_, settings_.per_device_eval_batch_size, {});
+  if (!report_) return;
+  StepRecord record;
+  record.current_steps = state_.step;
+  record.epoch = epoch();
+  record.eval_loss = result.eval_loss();
+  report_->log(record);
+  log_started_ = std::chrono::steady_clock::now();  // evaluation is not training time
+}
+
+// All ranks hold the same weights and optimizer: rank 0 writes, the others wait, so that none runs ahead of a checkpoint that failed.
+void Trainer::save_checkpoint() {
+  if (leads()) {
+    const fs::path temporary = begin_checkpoint(output_dir_, state_.step);
+    save_model_folder(*decoder_, temporary, model_folder(settings_));
+    report_->write_state(temporary, state_, epoch());
+    // Training draws no random numbers (no dropout; the order of samples is arithmetic on seed and step): the seed is the whole RNG state.
+    write_training_state(temporary,
+                         {state_.step,
+                          {{"run", state_.to_json()},
+                           {"seed", settings_.seed},
+                           {"arithmetic", fingerprint_of_arithmetic(context_)},
+                           {"torch", TORCH_VERSION}}},
+                         optimizer_state());
+    const fs::path folder = commit_checkpoint(temporary, output_dir_, state_.step, settings_.save_total_limit);
+    context_.logger.info("saved " + folder.string());
+  }
+  context_.world.barrier();
+  log_started_ = std::chrono::steady_clock::now();
+}
+
+void Trainer::finish() {
+  at::Tensor bytes = at::empty({2}, at::kLong);
+  bytes[0] = layout_.bytes_sent_per_step;
+  bytes[1] = layout_.bytes_predicted_per_step;
+  context_.world.all_reduce(bytes);
+  at::Tensor peaks = at::empty({context_.world.size()}, at::kLong);
+  context_.world.all_gather(peaks, at::full({1}, peak_memory_bytes(), at::kLong));
+  if (leads()) {
+    save_model_folder(*decoder_, output_dir_, model_folder(settings_));
+    const int64_t* peak = peaks.const_data_ptr<int64_t>();
+    report_->finish(state_, epoch(), samples_,
+                    {bytes[0].item<int64_t>(), bytes[1].item<int64_t>(), {peak, peak + context_.world.size()}});
+  }
+  context_.world.barrier();
+}
+
+ExitCode Trainer::run() {
+  resume();
+  if (leads()) {
+    write_file(output_dir_ / "resolved_settings.yaml", settings_to_yaml(context_.settings));
+    context_.logger.info(str("training on ", data_.num_tokens(), " tokens in ", data_.size(), " rows", data_.from_cache() ? " (cached)" : "",
+                             ": ", total_steps_, " steps, ", plan_.degrees.data, " data x ", plan_.degrees.ulysses, " ulysses ranks"));
+    report_ = std::make_unique<RunReport>(context_.settings, context_.logger, total_steps_,
+                                          state_.step > 0 ? std::optional(state_.step) : std::nullopt);
+  }
+  log_started_ = std::chrono::steady_clock::now();
+  while (state_.step < total_steps_) {
+    train_one_step();
+    const bool last = state_.step == total_steps_;
+    if (eval_data_ && (state_.step % settings_.eval_steps == 0 || last)) evaluate_now();
+    if (stop_ && !last) {
+      save_checkpoint();
+      if (leads()) context_.logger.info(str("stopped by a signal after step ", state_.step, "; the same command goes on from there"));
+      return kStoppedAndSaved;
+    }
+    if (settings_.save_steps > 0 && state_.step % settings_.save_steps == 0) save_checkpoint();
+  }
+  finish();
+  return kDone;
+}
+
+}  // namespace
+
+ExitCode train(const TrainContext& context) {
+  std::error_code error;
+  if (context.world.rank() == 0) fs::create_directories(context.settings.values.output_dir, error);
+  if (error) throw UserError(str("output_dir ", context.settings.values.output_dir, ": cannot be made: ", error.message()));
+  return Trainer(context).run();
+}
+
+}  // namespace ithaca

@@ -1,0 +1,213 @@
+#include "ithaca/checkpoint/training_state.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <functional>
+
+#include "ithaca/base/error.h"
+#include "ithaca/base/file.h"
+#include "tests/checkpoint/temporary_folder.h"
+
+namespace ithaca {
+namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+NamedTensors optimizer(double value) {
+  return {{"w.exp_avg", at::full({3, 2}, value, at::kFloat)},
+          {"w.step", at::full({}, 7, at::kLong)},
+          {"w.master", at::full({4}, value, at::kDouble)},
+          {"rng", at::arange(5, at::kByte)},
+          {"w.value", at::full({2}, value, at::kBFloat16)}};
+}
+
+fs::path save(const fs::path& output_dir, int64_t step, int64_t limit = 0) {
+  const fs::path temporary = begin_checkpoint(output_dir, step);
+  write_training_state(temporary, {step, {{"loss", 0.1 + static_cast<double>(step)}, {"rng", "00ff"}}},
+                       optimizer(0.1 * static_cast<double>(step)));
+  write_file(temporary / "model.safetensors", "weights of step " + std::to_string(step));
+  return commit_checkpoint(temporary, output_dir, step, limit);
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+TEST(TrainingStateTest, ComesBackBitForBit) {
+  const TemporaryFolder folder;
+  const fs::path path = save(folder.path(), 3);
+  EXPECT_EQ(path.filename(), "checkpoint-3");
+  std::vector<std::string> skipped;
+  const auto found = find_checkpoint(folder.path(), skipped);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->step, 3);
+  EXPECT_TRUE(skipped.empty());
+  const NamedTensors expected = optimizer(0.1 * 3.0);
+  NamedTensors target = optimizer(0.0);
+  target[1].second.zero_();
+  target[3].second.zero_();
+  const TrainingState state = read_training_state(found->path, target);
+  EXPECT_EQ(state.step, 3);
+  EXPECT_EQ(state.state["loss"].get<double>(), 0.1 + 3.0);
+  EXPECT_EQ(state.state["rng"], "00ff");
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    EXPECT_TRUE(at::equal(target[i].second, expected[i].second)) << expected[i].first;
+}
+
+TEST(TrainingStateTest, AnotherModelsCheckpointListsEveryDifference) {
+  const TemporaryFolder folder;
+  const fs::path path = save(folder.path(), 1);
+  NamedTensors other = optimizer(0.0);
+  other[0].second = at::zeros({2, 3}, at::kFloat);
+  other[2].second = at::zeros({4}, at::kFloat);
+  other[4].first = "v.value";
+  try {
+    read_training_state(path, other);
+    FAIL() << "accepted";
+  } catch (const UserError& error) {
+    const std::string message = error.what();
+    EXPECT_THAT(message, HasSubstr("optimizer.safetensors"));
+    EXPECT_THAT(message, HasSubstr("w.exp_avg has shape [3, 2], this run needs [2, 3]"));
+    EXPECT_THAT(message, HasSubstr("w.master has dtype F64, this run needs F32"));
+    EXPECT_THAT(message, HasSubstr("v.value is missing"));
+    EXPECT_THAT(message, HasSubstr("w.value is not used"));
+  }
+}
+
+void append(const fs::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::app | std::ios::binary) << bytes;
+}
+
+void flip_last_bit(const fs::path& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(-1, std::ios::end);
+  const char last = static_cast<char>(file.get() ^ 1);
+  file.seekp(-1, std::ios::end);
+  file.put(last);
+}
+
+TEST(CheckpointTest, ABadNewestFolderIsSkippedWithTheReason) {
+  struct Damage {
+    const char* reason;
+    std::function<void(const fs::path&)> make;
+  };
+  const std::vector<Damage> damages = {
+      {"optimizer.safetensors: has",
+       [](const fs::path& f) { fs::resize_file(f / "optimizer.safetensors", 40); }},
+      {"training_state.json: has", [](const fs::path& f) { append(f / "training_state.json", " "); }},
+      {"optimizer.safetensors: its SHA-256 differs",
+       [](const fs::path& f) { flip_last_bit(f / "optimizer.safetensors"); }},
+      {"model.safetensors: its SHA-256 differs",
+       [](const fs::path& f) { flip_last_bit(f / "model.safetensors"); }},
+      {"model.safetensors: is missing", [](const fs::path& f) { fs::remove(f / "model.safetensors"); }},
+      {"extra.bin: is not in integrity.json", [](const fs::path& f) { append(f / "extra.bin", "x"); }},
+      {"integrity.json: is missing", [](const fs::path& f) { fs::remove(f / "integrity.json"); }},
+      {"not valid JSON", [](const fs::path& f) { fs::resize_file(f / "integrity.json", 30); }},
+      {"expected format 1", [](const fs::path& f) { write_file(f / "integrity.json", "{}"); }},
+      {"expected a size and a sha256",
+       [](const fs::path& f) {
+         write_file(
+             f / "integrity.json",
+             R"({"format":1,"step":2,"files":{"model.safetensors":1,"optimizer.safetensors":2,"training_state.json":3}})");
+       }},
+      {"symbolic link",
+       [](const fs::path& f) {
+         fs::rename(f / "model.safetensors", f.parent_path() / "elsewhere");
+         fs::create_symlink(f.parent_path() / "elsewhere", f / "model.safetensors");
+       }},
+      {"is of step 1",
+       [](const fs::path& f) {
+         fs::remove_all(f);
+         fs::copy(f.parent_path() / "checkpoint-1", f);
+       }},
+      {"SHA-256 differs",  // shards of two checkpoints swapped
+       [](const fs::path& f) {
+         fs::copy_file(f.parent_path() / "checkpoint-1" / "model.safetensors", f / "model.safetensors",
+                       fs::copy_options::overwrite_existing);
+       }},
+  };
+  for (const Damage& damage : damages) {
+    const TemporaryFolder folder;
+    save(folder.path(), 1);
+    const fs::path newest = save(folder.path(), 2);
+    damage.make(newest);
+    std::vector<std::string> skipped;
+    const auto found = find_checkpoint(folder.path(), skipped);
+    ASSERT_TRUE(found) << damage.reason;
+    EXPECT_EQ(found->step, 1) << damage.reason;
+    ASSERT_EQ(skipped.size(), 1U) << damage.reason;
+    EXPECT_THAT(skipped[0], HasSubstr("checkpoint-2"));
+    EXPECT_THAT(skipped[0], HasSubstr(damage.reason));
+    EXPECT_THROW(verify_checkpoint(newest), UserError) << damage.reason;
+  }
+}
+
+TEST(CheckpointTest, FailingMidWayLeavesTheOldOne) {
+  const TemporaryFolder folder;
+  save(folder.path(), 4);
+  const fs::path temporary = begin_checkpoint(folder.path(), 5);
+  write_training_state(temporary, {5, {}}, optimizer(1.0));  // and the process dies here
+  std::vector<std::string> skipped;
+  const auto found = find_checkpoint(folder.path(), skipped);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->step, 4);
+  ASSERT_EQ(skipped.size(), 1U);
+  EXPECT_THAT(skipped[0], HasSubstr("never finished"));
+}
+
+TEST(CheckpointTest, TheOldestGoBeyondTheLimit) {
+  const TemporaryFolder folder;
+  for (const int64_t step : {2, 10, 9}) save(folder.path(), step);
+  EXPECT_EQ(names_in(folder.path()),
+            (std::vector<std::string>{"checkpoint-10", "checkpoint-2", "checkpoint-9"}));
+  save(folder.path(), 11, 2);
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"checkpoint-10", "checkpoint-11"}));
+  save(folder.path(), 12, 1);
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"checkpoint-12"}));
+}
+
+TEST(CheckpointTest, TheOneJustWrittenIsNeverDeleted) {
+  const TemporaryFolder folder;
+  save(folder.path(), 9);
+  save(folder.path(), 3, 1);  // resumed from before step 9
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"checkpoint-3"}));
+}
+
+TEST(CheckpointTest, SavingAStepAgainReplacesIt) {
+  const TemporaryFolder folder;
+  const fs::path first = save(folder.path(), 6);
+  append(first / "stale", "x");
+  const fs::path second = save(folder.path(), 6);
+  EXPECT_EQ(first, second);
+  EXPECT_NO_THROW(verify_checkpoint(second));
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"checkpoint-6"}));
+}
+
+TEST(CheckpointTest, TwoWritersDoNotShareAFolder) {
+  const TemporaryFolder folder;
+  EXPECT_NE(begin_checkpoint(folder.path(), 1), begin_checkpoint(folder.path(), 1));
+}
+
+TEST(CheckpointTest, NothingIsFoundWhereNothingIs) {
+  const TemporaryFolder folder;
+  std::vector<std::string> skipped;
+  EXPECT_FALSE(find_checkpoint(folder.path(), skipped));
+  EXPECT_FALSE(find_checkpoint(folder.path() / "absent", skipped));
+  fs::create_directory(folder.path() / "checkpoint-x");
+  EXPECT_FALSE(find_checkpoint(folder.path(), skipped));
+  EXPECT_TRUE(skipped.empty());
+  EXPECT_THROW(begin_checkpoint("/proc/nowhere", 1), UserError);
+}
+
+}  // namespace
+}  // namespace ithaca

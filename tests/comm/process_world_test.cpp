@@ -1,0 +1,295 @@
+// Real processes over Gloo: this program starts itself again as the ranks. A child runs one role and leaves
+// its findings in a file.
+#include "ithaca/comm/process_world.h"
+
+#include <ATen/ops/ones.h>
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <thread>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "ithaca/base/error.h"
+#include "ithaca/comm/device_mesh.h"
+#include "ithaca/comm/thread_world.h"
+#include "tests/comm/collective_table.h"
+
+namespace ithaca {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::AllOf;
+using testing::HasSubstr;
+
+const std::vector<at::ScalarType> kDtypes = {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf,
+                                             at::kLong,  at::kByte,   at::kBool};
+
+std::string table_bytes(Communicator& world) {
+  std::string bytes;
+  for (const at::ScalarType dtype : kDtypes) bytes += run_collective_table(world, dtype).bytes;
+  return bytes;
+}
+
+// ---- what a child does
+// -------------------------------------------------------------------------------------------------------------
+
+std::string table_role(ProcessWorld& processes) {
+  return table_bytes(processes.world());
+}
+
+std::string mesh_role(ProcessWorld& processes) {
+  DeviceMesh mesh(processes.world(), {.ulysses = processes.world().size()});
+  at::Tensor tensor = at::ones({3});
+  mesh.sequence().all_reduce(tensor);
+  return std::to_string(tensor[0].item<float>());
+}
+
+std::string killed_role(ProcessWorld& processes) {
+  processes.world().barrier();
+  if (processes.world().rank() == 1) raise(SIGKILL);
+  at::Tensor tensor = at::ones({100000});
+  processes.world().all_reduce(tensor);
+  return "";
+}
+
+std::string announcing_role(ProcessWorld& processes) {
+  processes.world().barrier();
+  if (processes.world().rank() == 1) throw NumericsError("the loss is NaN");
+  at::Tensor tensor = at::ones({1});
+  processes.world().all_reduce(tensor);
+  return "";
+}
+
+std::string absent_role(ProcessWorld& processes) {
+  if (processes.world().rank() == 1) std::this_thread::sleep_for(3s);
+  processes.world().barrier();
+  return "";
+}
+
+const std::map<std::string, std::string (*)(ProcessWorld&)> kRoles = {{"table", table_role},
+                                                                      {"mesh", mesh_role},
+                                                                      {"killed", killed_role},
+                                                                      {"announcing", announcing_role},
+                                                                      {"absent", absent_role}};
+
+// argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE
+int child(char** argv) {
+  ProcessWorldOptions options;
+  options.rank = std::stoi(argv[3]);
+  options.world_size = options.local_world_size = std::stoi(argv[4]);
+  options.master_port = std::stoi(argv[5]);
+  options.listen_fd = std::stoi(argv[6]);
+  options.join_agent_store = std::string(argv[7]) == "1";
+  options.timeout = std::chrono::milliseconds(std::stoi(argv[8]));
+  const auto leave = [&](const std::string& findings, int code) {
+    std::ofstream(argv[9], std::ios::binary) << findings;
+    _exit(code);
+  };
+  std::unique_ptr<ProcessWorld> processes;
+  try {
+    processes = ProcessWorld::connect(options);
+    const std::string findings = kRoles.at(argv[2])(*processes);
+    processes->finish();
+    std::ofstream(argv[9], std::ios::binary) << findings;
+    return 0;  // an ordinary exit, destructors and all
+  } catch (const Error& error) {
+    if (processes) processes->announce_failure(error.what());
+    leave(error.what(), error.code());
+  } catch (const std::exception& error) {
+    leave(error.what(), 1);
+  }
+  return 1;
+}
+
+// ---- what the parent does
+// ----------------------------------------------------------------------------------------------------------
+
+struct ChildEnd {
+  int status = -1;  // of waitpid
+  std::string findings;
+};
+
+struct Family {
+  std::string role;
+  int size;
+  std::vector<int> started;  // which ranks are started at all
+  int timeout_ms = 20000;
+  int agent_port = 0;  // of a store that is already served
+};
+
+std::pair<int, int> loopback_socket() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0 || listen(fd, 16) != 0) std::abort();
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  return {fd, ntohs(address.sin_port)};
+}
+
+// All children must end within `limit`.
+std::map<int, ChildEnd> run(const Family& family, std::chrono::seconds limit = 30s) {
+  const auto [fd, bound_port] = loopback_socket();
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() /
+      ("ithaca_comm_" + std::to_string(getpid()) + "_" + std::to_string(bound_port));
+  std::filesystem::create_directory(folder);
+  const int port = family.agent_port ? family.agent_port : bound_port;
+  std::map<pid_t, int> ranks;
+  for (const int rank : family.started) {
+    const bool serves = rank == 0 && !family.agent_port;
+    std::vector<std::string> words = {"/proc/self/exe",
+                                      "--child",
+                                      family.role,
+                                      std::to_string(rank),
+                                      std::to_string(family.size),
+                                      std::to_string(port),
+                                      serves ? std::to_string(fd) : "-1",
+                                      family.agent_port ? "1" : "0",
+                                      std::to_string(family.timeout_ms),
+                                      folder / std::to_string(rank)};
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    fcntl(fd, F_SETFD, serves ? 0 : FD_CLOEXEC);
+    pid_t pid = 0;
+    if (posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), environ) != 0) std::abort();
+    ranks[pid] = rank;
+  }
+  close(fd);
+  std::map<int, ChildEnd> ends;
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (ends.size() < ranks.size() && std::chrono::steady_clock::now() < deadline) {
+    for (const auto& [pid, rank] : ranks) {
+      ChildEnd end;
+      if (ends.contains(rank) || waitpid(pid, &end.status, WNOHANG) != pid) continue;
+      std::ifstream file(folder / std::to_string(rank), std::ios::binary);
+      std::stringstream text;
+      text << file.rdbuf();
+      end.findings = text.str();
+      ends[rank] = end;
+    }
+    std::this_thread::sleep_for(5ms);
+  }
+  for (const auto& [pid, rank] : ranks) {
+    if (ends.contains(rank)) continue;
+    ADD_FAILURE() << "rank " << rank << " still runs after " << limit.count() << " s";
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+  }
+  std::filesystem::remove_all(folder);
+  return ends;
+}
+
+int exit_code(const ChildEnd& end) {
+  return WIFEXITED(end.status) ? WEXITSTATUS(end.status) : 128 + WTERMSIG(end.status);
+}
+
+class GlooTable : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Sizes, GlooTable, testing::Values(2, 3));
+
+TEST_P(GlooTable, EveryVerbIsRightAndBitForBitTheThreadBackends) {
+  const int size = GetParam();
+  std::vector<int> all;
+  for (int rank = 0; rank < size; ++rank) all.push_back(rank);
+  const std::map<int, ChildEnd> ends = run({"table", size, all}, 60s);
+  std::vector<std::string> expected(static_cast<std::size_t>(size));
+  run_thread_ranks(size, [&](Communicator& world) {
+    expected[static_cast<std::size_t>(world.rank())] = table_bytes(world);
+  });
+  ASSERT_EQ(ends.size(), all.size());
+  for (const auto& [rank, end] : ends) {
+    EXPECT_EQ(exit_code(end), 0) << end.findings.substr(0, 500);
+    EXPECT_GT(end.findings.size(), 100000u);
+    EXPECT_TRUE(end.findings == expected[static_cast<std::size_t>(rank)])
+        << "rank " << rank << ": other bits than the thread backend's";
+  }
+}
+
+TEST(ProcessWorld, AMeshSharesTheWorldsConnections) {
+  const auto ends = run({"mesh", 2, {0, 1}});
+  ASSERT_EQ(ends.size(), 2u);
+  for (const auto& [rank, end] : ends) EXPECT_EQ(end.findings, std::to_string(2.0f)) << exit_code(end);
+}
+
+TEST(ProcessWorld, AKilledRankEndsTheOthersWhoNameIt) {
+  const auto ends = run({"killed", 3, {0, 1, 2}}, 10s);
+  ASSERT_EQ(ends.size(), 3u);
+  EXPECT_EQ(exit_code(ends.at(1)), 128 + SIGKILL);
+  for (const int rank : {0, 2}) {
+    EXPECT_EQ(exit_code(ends.at(rank)), kRankFailed);
+    EXPECT_THAT(ends.at(rank).findings, AllOf(HasSubstr("all_reduce in group world"), HasSubstr("rank 1")));
+  }
+}
+
+TEST(ProcessWorld, TheOthersLearnWhyARankLeft) {
+  const auto ends = run({"announcing", 2, {0, 1}}, 10s);
+  ASSERT_EQ(ends.size(), 2u);
+  EXPECT_EQ(exit_code(ends.at(1)), kNumericsFailed);
+  EXPECT_EQ(exit_code(ends.at(0)), kRankFailed);
+  EXPECT_THAT(ends.at(0).findings,
+              AllOf(HasSubstr("no answer from rank 1"), HasSubstr("rank 1: the loss is NaN")));
+}
+
+TEST(ProcessWorld, ARankThatDoesNotCallTimesOutAndIsNamed) {
+  const auto ends = run({"absent", 2, {0, 1}, 700}, 10s);
+  ASSERT_EQ(ends.size(), 2u);
+  EXPECT_EQ(exit_code(ends.at(0)), kRankFailed);
+  EXPECT_THAT(ends.at(0).findings,
+              AllOf(HasSubstr("barrier in group world: no answer from rank 1"), HasSubstr("700ms")));
+}
+
+TEST(ProcessWorld, RanksThatNeverComeAreNamed) {
+  const auto ends = run({"mesh", 3, {0, 1}, 800}, 10s);
+  ASSERT_EQ(ends.size(), 2u);
+  EXPECT_EQ(exit_code(ends.at(0)), kRankFailed);
+  EXPECT_THAT(ends.at(0).findings,
+              AllOf(HasSubstr("of 3 ranks these did not come to 127.0.0.1:"), HasSubstr("within 800 ms: 2")));
+}
+
+TEST(ProcessWorld, ARendezvousThatNobodyServesIsNamedByAddressAndPort) {
+  const auto ends = run({"mesh", 2, {1}, 800}, 10s);
+  ASSERT_EQ(ends.size(), 1u);
+  EXPECT_EQ(exit_code(ends.at(1)), kRankFailed);
+  EXPECT_THAT(ends.at(1).findings, HasSubstr("rank 1 found no rendezvous at 127.0.0.1:"));
+}
+
+TEST(ProcessWorld, JoinsTheStoreOfAnAgent) {
+  c10d::TCPStoreOptions options;
+  options.isServer = true;
+  options.port = 0;
+  options.waitWorkers = false;
+  const auto agent = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+  const auto ends = run({"mesh", 2, {0, 1}, 20000, agent->getPort()});
+  ASSERT_EQ(ends.size(), 2u);
+  for (const auto& [rank, end] : ends) EXPECT_EQ(end.findings, std::to_string(2.0f)) << exit_code(end);
+}
+
+TEST(ProcessWorld, OneRankNeedsNoRendezvous) {
+  const std::unique_ptr<ProcessWorld> alone = ProcessWorld::connect({});
+  EXPECT_EQ(alone->world().size(), 1);
+  EXPECT_EQ(alone->announced_failure(), std::nullopt);
+  alone->finish();
+}
+
+}  // namespace
+}  // namespace ithaca
+
+int main(int argc, char** argv) {
+  if (argc == 10 && std::string(argv[1]) == "--child") return ithaca::child(argv);
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,186 @@
+// Children are /bin/sh scripts; every run must end within its bound.
+#include "ithaca/launch/spawn.h"
+
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "ithaca/base/error.h"
+
+namespace ithaca {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::AllOf;
+using testing::HasSubstr;
+using Clock = std::chrono::steady_clock;
+
+struct Outcome {
+  int code;
+  std::string summary;
+  double seconds;
+};
+
+SpawnOptions shell(int nproc, const std::string& script, double grace = 0.5) {
+  SpawnOptions options;
+  options.nproc = nproc;
+  options.threads_per_rank = 3;
+  options.program = "/bin/sh";
+  options.arguments = {"-c", script};
+  options.grace_seconds = grace;
+  return options;
+}
+
+Outcome run(const SpawnOptions& options) {
+  const Clock::time_point start = Clock::now();
+  testing::internal::CaptureStderr();
+  const int code = spawn_ranks(options);
+  const std::string summary = testing::internal::GetCapturedStderr();
+  return {code, summary, std::chrono::duration<double>(Clock::now() - start).count()};
+}
+
+class Folder {
+ public:
+  Folder() : path_(std::filesystem::temp_directory_path() / ("ithaca_spawn_" + std::to_string(getpid()))) {
+    std::filesystem::create_directory(path_);
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  std::string operator/(const std::string& name) const { return path_ / name; }
+  std::string read(const std::string& name) const {
+    std::ifstream file(path_ / name);
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(Spawn, EveryRankGetsItsEnvironment) {
+  const Folder folder;
+  unsetenv("OMP_WAIT_POLICY");
+  setenv("GOMP_SPINCOUNT", "17", 1);
+  const Outcome outcome = run(shell(
+      3,
+      "echo $RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $MASTER_ADDR $OMP_NUM_THREADS $OMP_WAIT_POLICY "
+      "$GOMP_SPINCOUNT > " +
+          (folder / "env") +
+          "$RANK; "
+          "if [ $RANK = 0 ]; then readlink /proc/self/fd/$ITHACA_LISTEN_FD > " +
+          (folder / "socket") +
+          "; "
+          "else test -z \"$ITHACA_LISTEN_FD\"; fi"));
+  unsetenv("GOMP_SPINCOUNT");
+  EXPECT_EQ(outcome.code, 0) << outcome.summary;
+  EXPECT_EQ(outcome.summary, "");
+  EXPECT_EQ(folder.read("env0"), "0 3 0 3 127.0.0.1 3 passive 17\n");
+  EXPECT_EQ(folder.read("env2"), "2 3 2 3 127.0.0.1 3 passive 17\n");
+  EXPECT_THAT(folder.read("socket"), HasSubstr("socket:"));
+}
+
+TEST(Spawn, ExitCodes) {
+  EXPECT_EQ(run(shell(2, "exit 0")).code, 0);
+  EXPECT_EQ(run(shell(2, "exit 75")).code, 75);
+  EXPECT_EQ(run(shell(2, "exit 3")).code, 3);
+  EXPECT_EQ(run(shell(2, "test $RANK = 0 || kill -9 $$")).code, 128 + 9);
+}
+
+TEST(Spawn, AFailingRankEndsTheOthersAndIsNamedOnce) {
+  const Outcome outcome = run(shell(3, "if [ $RANK = 1 ]; then exit 3; fi; exec sleep 60"));
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_THAT(outcome.summary, AllOf(HasSubstr("rank 1 of 3 failed (exit code 3, numbers went wrong)"),
+                                     HasSubstr("2 other rank(s) did not end")));
+  EXPECT_GE(outcome.seconds, 0.5);
+  EXPECT_LT(outcome.seconds, 10);
+}
+
+TEST(Spawn, ARankThatFollowsAnothersFailureIsNotBlamed) {
+  // Both have ended before the parent looks: rank 0 with "a rank failed", rank 1 by a signal.
+  const Outcome outcome = run(shell(2, "if [ $RANK = 1 ]; then kill -KILL $$; fi; exit 4"));
+  EXPECT_EQ(outcome.code, 137);
+  EXPECT_THAT(outcome.summary,
+              AllOf(HasSubstr("rank 1 of 2"), HasSubstr("killed by signal 9"), HasSubstr("out of memory?")));
+}
+
+TEST(Spawn, TheSummaryHasTheCauseThatTheRankLeft) {
+  const Outcome outcome = run(shell(
+      2, "echo '{\"message\": {\"message\": \"the disk is full\"}}' > $TORCHELASTIC_ERROR_FILE; exit 2"));
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_THAT(outcome.summary, HasSubstr("the disk is full"));
+}
+
+TEST(Spawn, SigtermIsForwarded) {
+  const Folder folder;
+  const pid_t pid = fork();  // the ranks' parent
+  if (pid == 0)
+    _exit(spawn_ranks(
+        shell(2, "trap 'kill $!; exit 75' TERM; sleep 60 & : > " + (folder / "ready") + "$RANK; wait")));
+  for (int tries = 0; tries < 1000; ++tries) {
+    if (std::filesystem::exists(folder / "ready0") && std::filesystem::exists(folder / "ready1")) break;
+    std::this_thread::sleep_for(10ms);
+  }
+  const Clock::time_point start = Clock::now();
+  kill(pid, SIGTERM);
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 75);
+  EXPECT_LT(Clock::now() - start, 10s);
+}
+
+TEST(Spawn, ChildrenDieWithTheirParent) {
+  const Folder folder;
+  const pid_t pid = fork();
+  if (pid == 0)
+    _exit(spawn_ranks(shell(1, "echo $$ > " + (folder / "pid.new") + "; mv " + (folder / "pid.new") + " " +
+                                   (folder / "pid") + "; exec sleep 60")));
+  for (int tries = 0; tries < 1000 && !std::filesystem::exists(folder / "pid"); ++tries)
+    std::this_thread::sleep_for(10ms);
+  const pid_t child = std::stoi(folder.read("pid"));
+  EXPECT_EQ(kill(child, 0), 0);
+  kill(pid, SIGKILL);
+  waitpid(pid, nullptr, 0);
+  bool gone = false;
+  for (int tries = 0; tries < 500 && !gone; ++tries) {
+    std::ifstream stat("/proc/" + std::to_string(child) + "/stat");
+    std::string number, name, state;
+    gone = !(stat >> number >> name >> state) || state == "Z";
+    std::this_thread::sleep_for(10ms);
+  }
+  EXPECT_TRUE(gone);
+}
+
+TEST(Spawn, BadOptionsAreRefused) {
+  EXPECT_THROW(spawn_ranks(shell(0, "true")), UserError);
+  SpawnOptions options = shell(1, "true");
+  options.program = "/nowhere/ithaca-engine";
+  EXPECT_THAT(
+      [&] { spawn_ranks(options); },
+      testing::ThrowsMessage<UserError>(HasSubstr("cannot run /nowhere/ithaca-engine: No such file")));
+  EXPECT_THROW(exec_engine(options), UserError);
+}
+
+TEST(ExecEngine, ReplacesTheProcessAndKeepsTheUsersThreads) {
+  const Folder folder;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    setenv("OMP_NUM_THREADS", "9", 1);
+    unsetenv("GOMP_SPINCOUNT");
+    exec_engine(shell(1, "echo $OMP_NUM_THREADS $GOMP_SPINCOUNT > " + (folder / "out") + "; exit 5"));
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 5);
+  EXPECT_EQ(folder.read("out"), "9 0\n");
+}
+
+}  // namespace
+}  // namespace ithaca

@@ -1,0 +1,104 @@
+#include "tests/parity/model_case.h"
+
+#include <ATen/TensorOperators.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+
+#include "ithaca/base/error.h"
+#include "ithaca/comm/device_mesh.h"
+#include "ithaca/comm/thread_world.h"
+#include "ithaca/parallel/apply.h"
+#include "ithaca/parallel/sequence/layout.h"
+#include "ithaca/parallel/zero/buckets.h"
+#include "ithaca/train/step.h"
+
+namespace ithaca::parity {
+namespace {
+
+constexpr double kLearningRate = 0.5;
+
+bool equal(double a, double b) { return std::abs(a - b) <= kTolerance * std::max(1.0, std::abs(b)); }
+
+double difference(const at::Tensor& a, const at::Tensor& b) {
+  return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
+}
+
+}  // namespace
+
+std::string Case::text() const {
+  return str("data=", data, " ulysses=", ulysses, " heads=", shape.heads.q, "/", shape.heads.kv, " length=", length, " ",
+             name_of(documents), checkpoint ? " checkpointed" : "", shape.tied ? " tied" : "",
+             backend == AttentionBackend::kNaive ? " naive" : "");
+}
+
+Batch batch_of(const Case& c) { return make_batch(3, c.length, c.documents, 11); }
+
+Outcome run_rank(const Case& c, Communicator& world) {
+  const Batch global = batch_of(c);
+  DeviceMesh mesh(world, {.ulysses = c.ulysses, .data = c.data});
+  auto decoder = make_model(c.shape);
+  at::Tensor flat = allocate_gradients(decoder->parameters());
+  ParallelPlan plan{mesh.degrees(), c.checkpoint};
+  apply_parallelism(*decoder, plan, mesh, c.backend);
+
+  const std::vector<int64_t> shares = contiguous_split(global.input_ids.size(0), c.data);  // replicas may differ, one may have none
+  int64_t begin = 0;
+  for (int d = 0; d < mesh.coordinate(Axis::kData); ++d) begin += shares[d];
+  const Batch mine = rows_of(global, begin, shares[mesh.coordinate(Axis::kData)]);
+
+  Outcome outcome;
+  if (mine.input_ids.numel() > 0) {
+    const int64_t sent_before = mesh.bytes_sent();
+    const SequenceShard shard = shard_batch(mine, mesh.sequence().rank(), mesh.sequence().size());
+    const at::Tensor loss = decoder->loss_sum(shard.input, shard.labels);
+    torch::autograd::backward({loss}, {});
+    outcome.bytes = mesh.bytes_sent() - sent_before;
+    outcome.bytes_predicted =
+        predicted_attention_bytes(*decoder, plan, mesh.sequence().rank(), mine.input_ids.size(0), mine.input_ids.size(1));
+  }
+  all_reduce_gradients(flat, mesh.sequence_data(), 1 << 10);  // small buckets: several calls
+  for (Parameter* p : decoder->parameters()) outcome.gradients.push_back(p->grad.clone());
+  flat.zero_();
+
+  std::vector<OptimizerEntry> entries;
+  for (Parameter* p : decoder->parameters()) entries.push_back({p->name, p->value, p->grad, false});
+  Optimizer optimizer({.kind = OptimizerOptions::Kind::kSgd}, entries);
+  const StepTotals totals =
+      train_step(*decoder, flat, optimizer, mesh, {mine}, kLearningRate, false, {.max_grad_norm = 0, .progress = {}});
+  outcome.loss_sum = totals.loss_sum;
+  outcome.grad_norm = totals.grad_norm;
+  outcome.labels = totals.labels;
+  outcome.tokens = totals.tokens;
+  for (Parameter* p : decoder->parameters()) outcome.updated.push_back(p->value.clone());
+  return outcome;
+}
+
+Outcome run_single(const Case& c) {
+  Case single = c;
+  single.data = single.ulysses = 1;
+  single.checkpoint = false;
+  single.backend = AttentionBackend::kNaive;
+  Outcome outcome;
+  run_thread_ranks(1, [&](Communicator& world) { outcome = run_rank(single, world); });
+  return outcome;
+}
+
+std::vector<std::string> differences(const Outcome& got, const Outcome& expected) {
+  std::vector<std::string> lines;
+  if (got.bytes != got.bytes_predicted) lines.push_back(str("bytes sent ", got.bytes, ", formula ", got.bytes_predicted));
+  if (got.labels != expected.labels) lines.push_back(str("labels ", got.labels, ", expected ", expected.labels));
+  if (got.tokens != expected.tokens) lines.push_back(str("tokens ", got.tokens, ", expected ", expected.tokens));
+  if (!equal(got.loss_sum, expected.loss_sum)) lines.push_back(str("loss ", got.loss_sum, ", expected ", expected.loss_sum));
+  if (!equal(got.grad_norm, expected.grad_norm)) lines.push_back(str("grad norm ", got.grad_norm, ", expected ", expected.grad_norm));
+  if (got.gradients.size() != expected.gradients.size() || got.gradients.empty()) lines.push_back("not the same parameters");
+  for (std::size_t i = 0; i < got.gradients.size() && i < expected.gradients.size(); ++i) {
+    const double gradient = difference(got.gradients[i], expected.gradients[i]);
+    const double updated = difference(got.updated[i], expected.updated[i]);
+    if (!(gradient <= kTolerance)) lines.push_back(str("gradient ", i, " is off by ", gradient));
+    if (!(updated <= kTolerance)) lines.push_back(str("parameter ", i, " is off by ", updated));
+  }
+  return lines;
+}
+
+}  // namespace ithaca::parity

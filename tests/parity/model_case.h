@@ -1,0 +1,42 @@
+// One case of "parallel equals single": what a rank of a layout computes on its part of a batch, and how it differs from one rank that computes all.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "ithaca/comm/communicator.h"
+#include "ithaca/kernels/attention_block.h"
+#include "tests/parity/tiny_model.h"
+
+namespace ithaca::parity {
+
+inline constexpr double kTolerance = 1e-10;  // float64
+
+struct Case {
+  int data = 1, ulysses = 1;
+  ModelShape shape;
+  int64_t length = 16;
+  Documents documents = Documents::kOne;
+  bool checkpoint = false;
+  AttentionBackend backend = AttentionBackend::kAten;
+
+  std::string text() const;
+};
+
+struct Outcome {
+  double loss_sum = 0;
+  double grad_norm = 0;
+  int64_t labels = 0, tokens = 0;
+  std::vector<at::Tensor> gradients, updated;  // by parameter, after one SGD step
+  int64_t bytes = 0;                           // sent in forward and backward by this rank
+  int64_t bytes_predicted = 0;
+};
+
+Batch batch_of(const Case& c);
+// Collective over `world`, which has c.data * c.ulysses ranks.
+Outcome run_rank(const Case& c, Communicator& world);
+// One rank, naive attention, nothing recomputed.
+Outcome run_single(const Case& c);
+// A line for each thing that is not equal within kTolerance; empty when all are.
+std::vector<std::string> differences(const Outcome& got, const Outcome& expected);
+
+}  // namespace ithaca::parity

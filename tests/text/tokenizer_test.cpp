@@ -1,0 +1,92 @@
+#include "ithaca/text/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "ithaca/base/file.h"
+
+namespace ithaca {
+namespace {
+
+const std::filesystem::path kGolden = std::filesystem::path(ITHACA_SOURCE_DIR) / "tests/golden/text";
+
+Tokenizer golden(const std::string& name) {
+  return Tokenizer::from_json(read_json_file(kGolden / (name + ".json")), name);
+}
+
+std::filesystem::path new_folder(const std::string& name) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / ("ithaca_text_" + name);
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  return folder;
+}
+
+TEST(Tokenizer, InvalidUtf8BecomesReplacementCharacters) {
+  const Tokenizer tokenizer = golden("gpt2");
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode("a\xFF\xE4\xB8 b\xF0\x9F\x98")), "a\uFFFD\uFFFD b\uFFFD");
+  EXPECT_EQ(tokenizer.encode("\xC0\xAF"), tokenizer.encode("\uFFFD\uFFFD"));
+}
+
+TEST(Tokenizer, ByteLevelRoundTripsAnyText) {
+  std::string text;
+  for (int i = 0; i < 128; ++i) text += static_cast<char>(i);
+  text += "海上 e\u0301 \U0001F600";
+  for (const char* name : {"gpt2", "smollm2", "llama3", "deepseek"}) {
+    const Tokenizer tokenizer = golden(name);
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text) << name;
+  }
+}
+
+TEST(Tokenizer, LongRunsTakeTimeThatGrowsWithTheirLength) {
+  // 2 MB as one word: quadratic merging would take hours, the test's timeout ends it.
+  const Tokenizer tokenizer = golden("llama2");
+  const auto ids = tokenizer.encode(std::string(2'000'000, 't'));
+  EXPECT_GT(ids.size(), 1'000'000u);
+  const Tokenizer bytes = golden("gpt2");
+  EXPECT_GT(bytes.encode(std::string(1'000'000, 'a')).size(), 400'000u);
+}
+
+TEST(Tokenizer, MayBeUsedByThreadsAtOnce) {
+  const Tokenizer tokenizer = golden("llama3");
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += "the loom " + std::to_string(i);
+  const auto expected = tokenizer.encode(text);
+  std::vector<std::vector<int32_t>> found(4);
+  std::vector<std::thread> threads;
+  for (auto& ids : found) threads.emplace_back([&] { ids = tokenizer.encode(text); });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& ids : found) EXPECT_EQ(ids, expected);
+}
+
+TEST(Tokenizer, FolderGivesSpecialTokensTemplateAndFingerprint) {
+  const auto folder = new_folder("folder");
+  const std::string tokenizer_json = read_file(kGolden / "deepseek.json", 1 << 20);
+  write_file(folder / "tokenizer.json", tokenizer_json);
+  const Tokenizer bare = Tokenizer::from_folder(folder);
+  EXPECT_FALSE(bare.bos_id() || bare.eos_id());
+  EXPECT_FALSE(bare.adds_bos());
+  EXPECT_EQ(bare.chat_template(), "");
+
+  write_file(folder / "special_tokens_map.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "<s>"})");
+  write_file(folder / "tokenizer_config.json",
+             R"({"eos_token": {"content": "</s>", "lstrip": false}, "bos_token": null,
+    "chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]})");
+  const Tokenizer full = Tokenizer::from_folder(folder);
+  EXPECT_EQ(full.bos_id(), full.token_to_id("<s>"));
+  EXPECT_EQ(full.eos_id(), full.token_to_id("</s>"));
+  EXPECT_TRUE(full.adds_bos());
+  EXPECT_EQ(full.encode("the", true).front(), *full.bos_id());
+  EXPECT_EQ(full.chat_template(), "D");
+  EXPECT_NE(full.fingerprint(), bare.fingerprint());
+  EXPECT_EQ(full.fingerprint(), Tokenizer::from_folder(folder).fingerprint());
+  EXPECT_EQ(full.fingerprint().size(), 64u);
+  EXPECT_EQ(full.vocab_size(), 332);
+
+  write_file(folder / "chat_template.jinja", "J");
+  EXPECT_EQ(Tokenizer::from_folder(folder).chat_template(), "J");
+}
+
+}  // namespace
+}  // namespace ithaca

@@ -1,0 +1,112 @@
+// A resumed run equals the straight run bit for bit: weights, masters, moments, and the log's figures, from every step of a 6-step run.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "ithaca/base/json.h"
+#include "tests/train/tiny_run.h"
+
+namespace fs = std::filesystem;
+
+namespace ithaca::testing_run {
+namespace {
+
+std::vector<Json> log_figures(const fs::path& file) {  // what must not depend on the clock
+  std::vector<Json> lines;
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    const Json json = Json::parse(line);
+    lines.push_back({json.at("current_steps"), json.at("loss"), json.at("grad_norm"), json.at("lr"), json.at("total_tokens")});
+  }
+  return lines;
+}
+
+class Resume : public ::testing::TestWithParam<std::vector<std::string>> {};
+
+TEST_P(Resume, EqualsTheStraightRunFromEveryStep) {
+  TinyRun run;
+  std::vector<std::string> arguments = GetParam();
+  const int ranks = std::stoi(arguments.back());
+  arguments.pop_back();
+  ASSERT_EQ(run.train("straight", arguments, ranks), kDone);
+  const std::vector<Json> straight = log_figures(run.path("straight/trainer_log.jsonl"));
+  ASSERT_EQ(straight.size(), 6u);
+  for (int64_t step = 1; step < 6; ++step) {
+    SCOPED_TRACE(step);
+    const std::string output = str("resumed-", step);
+    fs::create_directories(run.path(output));
+    fs::copy(run.path("straight") / str("checkpoint-", step), run.path(output) / str("checkpoint-", step), fs::copy_options::recursive);
+    fs::copy(run.path("straight/trainer_log.jsonl"), run.path(output) / "trainer_log.jsonl");  // the crashed run had gone on to its end
+    ASSERT_EQ(run.train(output, arguments, ranks), kDone);
+    for (int64_t later = step + 1; later <= 6; ++later)
+      EXPECT_EQ(run.bits_of_checkpoint(output, later), run.bits_of_checkpoint("straight", later)) << "checkpoint-" << later;
+    EXPECT_EQ(run.bits_of_weights(output), run.bits_of_weights("straight"));
+    EXPECT_EQ(log_figures(run.path(output) / "trainer_log.jsonl"), straight);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, Resume,
+    ::testing::Values(std::vector<std::string>{"1"}, std::vector<std::string>{"--bf16", "--gradient_accumulation_steps", "2", "1"},
+                      std::vector<std::string>{"--sequence_parallel_size", "2", "--lr_scheduler_type", "cosine", "--warmup_steps", "2", "2"},
+                      std::vector<std::string>{"--bf16", "--weight_decay", "0.1", "--logging_steps", "1", "3"}));
+
+TEST(Layouts, SeeTheSameSamplesAndLosses) {
+  TinyRun run;
+  // One global batch of 4 rows: 4 x 1, 2 x 2 accumulated, 2 x 2 replicas, and cut over 3 sequence ranks.
+  ASSERT_EQ(run.train("a", {"--per_device_train_batch_size", "4"}, 1), kDone);
+  ASSERT_EQ(run.train("b", {"--gradient_accumulation_steps", "2"}, 1), kDone);
+  ASSERT_EQ(run.train("c", {}, 2), kDone);
+  ASSERT_EQ(run.train("d", {"--per_device_train_batch_size", "4", "--sequence_parallel_size", "3"}, 3), kDone);
+  const std::vector<Json> expected = log_figures(run.path("a/trainer_log.jsonl"));
+  ASSERT_EQ(expected.size(), 6u);
+  for (const char* other : {"b", "c", "d"}) {
+    const std::vector<Json> got = log_figures(run.path(other) / "trainer_log.jsonl");
+    ASSERT_EQ(got.size(), expected.size()) << other;
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      EXPECT_EQ(got[i][4], expected[i][4]) << other << " tokens of step " << i;
+      EXPECT_NEAR(got[i][1].get<double>(), expected[i][1].get<double>(), 1e-4) << other << " loss of step " << i;
+    }
+  }
+}
+
+TEST(Stop, ASignalFinishesTheStepSavesAndSaysSo) {
+  TinyRun run;
+  ASSERT_EQ(run.train("straight", {"--save_steps", "0"}, 2), kDone);
+  ASSERT_EQ(::kill(::getpid(), SIGTERM), 0);  // pending from the start: the first step is finished and saved
+  ASSERT_EQ(run.train("stopped", {"--save_steps", "0"}, 2), kStoppedAndSaved);
+  EXPECT_TRUE(fs::exists(run.path("stopped/checkpoint-1/integrity.json")));
+  TinyRun fresh;  // another StopSignal, which has seen nothing
+  fs::rename(run.path("stopped"), fresh.path("stopped"));
+  ASSERT_EQ(fresh.train("stopped", {"--save_steps", "0"}, 2), kDone);
+  EXPECT_EQ(fresh.bits_of_weights("stopped"), run.bits_of_weights("straight"));
+}
+
+TEST(Resume, RefusesWhatIsNotThere) {
+  TinyRun run;
+  EXPECT_THROW(run.train("none", {"--resume_from_checkpoint", "true"}), UserError);
+  ASSERT_EQ(run.train("done", {}), kDone);
+  try {
+    run.train("done", {"--max_steps", "3"});
+    ADD_FAILURE() << "a checkpoint beyond the run was accepted";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("beyond the 3 steps"));
+  }
+}
+
+TEST(Numerics, AnOverflowStopsBeforeTheUpdate) {
+  TinyRun run;
+  try {
+    run.train("boom", {"--learning_rate", "1e30", "--max_grad_norm", "0"}, 2);
+    ADD_FAILURE() << "a run that diverged was called done";
+  } catch (const NumericsError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("the step was not applied"));
+    EXPECT_EQ(error.code(), kNumericsFailed);
+  }
+}
+
+}  // namespace
+}  // namespace ithaca::testing_run
