@@ -58,12 +58,13 @@ at::Tensor Attention::forward(const at::Tensor& x, const RopeTables& rope, const
   ITHACA_CHECK(core != nullptr, q_proj.weight.name, ": the attention has no core");
   const int64_t batch = x.size(0), length = x.size(1);
   const auto heads_of = [&](Linear& projection) {
-    return projection.forward(x).view({batch, length, -1, head_dim});
+    // Counted from the weight: with no row at hand a -1 in the view would be ambiguous.
+    return projection.forward(x).view({batch, length, projection.weight.value.size(0) / head_dim, head_dim});
   };
   const at::Tensor q = apply_rotary(heads_of(q_proj), rope);
   const at::Tensor k = apply_rotary(heads_of(k_proj), rope);
   const at::Tensor out = core(q, k, heads_of(v_proj), heads, pattern);  // [B, S, H, D]
-  return o_proj.forward(out.reshape({batch, length, -1}));
+  return o_proj.forward(out.flatten(2));
 }
 
 }  // namespace ithaca

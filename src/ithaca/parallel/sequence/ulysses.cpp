@@ -312,7 +312,7 @@ at::Tensor ulysses_gather_heads(const at::Tensor& out, int64_t q_heads, int64_t 
   state->row_dim = sequence_first ? 0 : 1;
   state->element = out.scalar_type();
   const bool merged = out.dim() == 3;
-  const at::Tensor heads = merged ? out.unflatten(2, {-1, head_dim}) : out;
+  const at::Tensor heads = merged ? out.unflatten(2, {out.size(2) / head_dim, head_dim}) : out;
   ITHACA_CHECK(heads.dim() == 4 && heads.size(2) == state->heads().q_count && heads.size(state->row_dim) == state->split.length(),
                "the local attention returned ", out.sizes(), ", expected ", state->split.length(), " rows of ",
                state->heads().q_count, " heads, apart or merged");
