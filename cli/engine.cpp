@@ -1,4 +1,5 @@
-// `ithaca-engine`: one rank of train, eval or generate. Started by `ithaca` (one process, or several local ranks) or by torchrun, srun or mpirun through it.
+// `ithaca-engine`: one rank of train, eval or generate. Started by `ithaca` (one process, or several local
+// ranks) or by torchrun, srun or mpirun through it.
 #include <ATen/Parallel.h>
 #include <unistd.h>
 
@@ -15,13 +16,15 @@ namespace ithaca {
 namespace {
 
 // Mistakes that every rank sees alike are told by rank 0 alone; nothing has been connected yet.
-ResolvedSettings checked_settings(const std::string& command, const std::vector<std::string>& words, const RankEnvironment& environment) {
+ResolvedSettings checked_settings(const std::string& command, const std::vector<std::string>& words,
+                                  const RankEnvironment& environment) {
   const SettingsArguments given = split_arguments(words);
   Problems problems;
   ResolvedSettings settings = resolve_settings(given.file, given.arguments, problems);
   check_settings(settings, environment.world_size, problems, command);
   problems.throw_if_any("the settings do not fit:");
-  check_model_layout(settings, read_model_config(settings.values.model_name_or_path), environment.world_size, problems);
+  check_model_layout(settings, read_model_config(settings.values.model_name_or_path), environment.world_size,
+                     problems);
   problems.throw_if_any("the layout does not fit the model:");
   return settings;
 }
@@ -46,13 +49,16 @@ int run(const std::string& command, const EngineContext& context) {
   throw UserError(command + ": not a command of the engine; use the program `ithaca`");
 }
 
-// Ends this rank without unwinding: the destructor of a live process group would wait for ranks that are gone. A rank that fails because another one did says so
-// in its own log only: the first cause is what the user needs.
-[[noreturn]] void fail(int code, const std::string& what, const RankEnvironment& environment, ProcessWorld* world, Logger* logger) {
+// Ends this rank without unwinding: the destructor of a live process group would wait for ranks that are
+// gone. A rank that fails because another one did says so in its own log only: the first cause is what the
+// user needs.
+[[noreturn]] void fail(int code, const std::string& what, const RankEnvironment& environment,
+                       ProcessWorld* world, Logger* logger) {
   std::string summary = str("rank ", environment.rank, ": ", what);
   bool first = true;
   if (world) {
-    const std::optional<std::string> earlier = code == kRankFailed ? world->announced_failure() : std::nullopt;
+    const std::optional<std::string> earlier =
+        code == kRankFailed ? world->announced_failure() : std::nullopt;
     if (earlier) {
       first = false;
       summary += str(" (after ", *earlier, ")");
@@ -63,7 +69,8 @@ int run(const std::string& command, const EngineContext& context) {
   if (logger) logger->error(summary);
   const bool told_by_rank_0 = !world && environment.rank != 0;
   if (first && !told_by_rank_0)
-    std::fprintf(stderr, "ithaca: error: %s\n", environment.world_size > 1 && world ? summary.c_str() : what.c_str());
+    std::fprintf(stderr, "ithaca: error: %s\n",
+                 environment.world_size > 1 && world ? summary.c_str() : what.c_str());
   write_elastic_error(summary);
   std::fflush(nullptr);
   _exit(code);
@@ -73,20 +80,25 @@ int engine(const std::string& command, const std::vector<std::string>& words) {
   RankEnvironment environment;
   std::unique_ptr<ProcessWorld> world;
   std::unique_ptr<Logger> file_log;  // this rank's own file, for failures; commands speak through it too
-  const auto end = [&](int code, const char* what) { fail(code, what, environment, world.get(), file_log.get()); };
+  const auto end = [&](int code, const char* what) {
+    fail(code, what, environment, world.get(), file_log.get());
+  };
   try {
     std::unique_ptr<StopSignal> stop;  // before any thread exists
     if (command == "train") stop = std::make_unique<StopSignal>();
     environment = read_rank_environment();
     const ResolvedSettings settings = checked_settings(command, words, environment);
     at::init_num_threads();
-    if (settings.values.threads_per_rank > 0) at::set_num_threads(static_cast<int>(settings.values.threads_per_rank));
+    if (settings.values.threads_per_rank > 0)
+      at::set_num_threads(static_cast<int>(settings.values.threads_per_rank));
     world = connect(settings.values, environment);
     fs::path log_file;
     if (command == "train") {
       std::error_code error;
       fs::create_directories(fs::path(settings.values.output_dir) / "logs", error);
-      if (error) throw UserError(str("output_dir ", settings.values.output_dir, ": cannot be made: ", error.message()));
+      if (error)
+        throw UserError(
+            str("output_dir ", settings.values.output_dir, ": cannot be made: ", error.message()));
       log_file = fs::path(settings.values.output_dir) / "logs" / str("rank_", environment.rank, ".log");
     }
     file_log = std::make_unique<Logger>(environment.rank, environment.rank == 0, log_file);
@@ -110,7 +122,8 @@ int main(int argc, char** argv) {
     return ithaca::kUserMistake;
   }
   const int code = ithaca::engine(argv[1], std::vector<std::string>(argv + 2, argv + argc));
-  // Static destructors of libtorch and its thread pools have nothing left to do for us and cost a tenth of a second.
+  // Static destructors of libtorch and its thread pools have nothing left to do for us and cost a tenth of a
+  // second.
   std::fflush(nullptr);
   _exit(code);
 }

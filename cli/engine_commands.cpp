@@ -38,20 +38,23 @@ int eval_command(const EngineContext& context) {
                                      tokenizer, decoder->config.vocab_size);
   const bool leads = context.world.rank() == 0;
   std::optional<Progress> progress;
-  if (leads) progress.emplace(Progress::Options{.total_steps = data.size(), .first_step = 0, .bar = {}, .style = {}});
+  if (leads)
+    progress.emplace(Progress::Options{.total_steps = data.size(), .first_step = 0, .bar = {}, .style = {}});
   const auto started = std::chrono::steady_clock::now();
-  const EvalResult result = evaluate(*decoder, data, mesh, s.per_device_eval_batch_size, [&](double fraction) {
-    if (progress) progress->step_done(static_cast<int64_t>(fraction * static_cast<double>(data.size())));
-  });
+  const EvalResult result =
+      evaluate(*decoder, data, mesh, s.per_device_eval_batch_size, [&](double fraction) {
+        if (progress) progress->step_done(static_cast<int64_t>(fraction * static_cast<double>(data.size())));
+      });
   const double runtime = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   if (!leads) return kDone;
   progress.reset();
-  const auto values = result_values(EvalResults{.eval_loss = result.eval_loss(),
-                                                .eval_tokens = result.labels,
-                                                .eval_runtime = runtime,
-                                                .eval_samples_per_second = static_cast<double>(data.size()) / runtime,
-                                                .eval_steps_per_second = static_cast<double>(data.size()) / runtime,
-                                                .epoch = {}});
+  const auto values =
+      result_values(EvalResults{.eval_loss = result.eval_loss(),
+                                .eval_tokens = result.labels,
+                                .eval_runtime = runtime,
+                                .eval_samples_per_second = static_cast<double>(data.size()) / runtime,
+                                .eval_steps_per_second = static_cast<double>(data.size()) / runtime,
+                                .epoch = {}});
   fs::create_directories(s.output_dir);
   save_results(s.output_dir, "eval", values);
   context.logger.info(results_table("eval", values));
@@ -61,7 +64,8 @@ int eval_command(const EngineContext& context) {
 int generate_command(const EngineContext& context) {
   const Settings& s = context.settings.values;
   if (context.world.size() != 1)
-    throw UserError(str("generate runs on one rank, this world has ", context.world.size(), "; leave out --nproc and the launcher"));
+    throw UserError(str("generate runs on one rank, this world has ", context.world.size(),
+                        "; leave out --nproc and the launcher"));
   const Tokenizer tokenizer = Tokenizer::from_folder(model_folder(s));
   const ModelConfig config = read_run_config(s);
   const std::unique_ptr<Decoder> decoder = load_decoder(s, config);
@@ -70,10 +74,13 @@ int generate_command(const EngineContext& context) {
     return id ? tokenizer.decode(std::vector<int32_t>{*id}) : std::string();
   };
   if (s.apply_chat_template)
-    text = apply_chat_template(tokenizer.chat_template(), {{"user", s.prompt}}, token_text(tokenizer.bos_id()), token_text(tokenizer.eos_id()));
-  // A template writes its special tokens out; a plain prompt gets what the tokenizer puts in front of a document.
+    text = apply_chat_template(tokenizer.chat_template(), {{"user", s.prompt}},
+                               token_text(tokenizer.bos_id()), token_text(tokenizer.eos_id()));
+  // A template writes its special tokens out; a plain prompt gets what the tokenizer puts in front of a
+  // document.
   const std::vector<int32_t> prompt = tokenizer.encode(text, !s.apply_chat_template);
-  GenerateOptions options = {.max_new_tokens = s.max_new_tokens, .eos_token_ids = config.eos_token_ids, .on_token = {}};
+  GenerateOptions options = {
+      .max_new_tokens = s.max_new_tokens, .eos_token_ids = config.eos_token_ids, .on_token = {}};
   if (const std::optional<int32_t> eos = tokenizer.eos_id()) options.eos_token_ids.push_back(*eos);
   const std::vector<int32_t> tokens = generate_greedy(*decoder, prompt, options);
   if (!s.apply_chat_template) std::printf("%s", s.prompt.c_str());

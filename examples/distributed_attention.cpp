@@ -1,5 +1,6 @@
-// A GPT block made sequence-parallel as in the DeepSpeed-Ulysses tutorial: its attention is wrapped in DistributedAttention, nothing else changes.
-// Four ranks as threads, 9 query heads and 1,001 tokens that 4 does not divide; the result equals the one-rank run.
+// A GPT block made sequence-parallel as in the DeepSpeed-Ulysses tutorial: its attention is wrapped in
+// DistributedAttention, nothing else changes. Four ranks as threads, 9 query heads and 1,001 tokens that 4
+// does not divide; the result equals the one-rank run.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/ones.h>
@@ -17,8 +18,11 @@
 using namespace ithaca;
 
 // The attention you already have: q [B, T, h, D], k, v [B, T, k, D], and whatever else you pass.
-at::Tensor my_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& mask) {
-  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, 0.0, false, {}, true).transpose(1, 2);
+at::Tensor my_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const at::Tensor& mask) {
+  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, 0.0,
+                                          false, {}, true)
+      .transpose(1, 2);
 }
 
 int main() {
@@ -40,10 +44,12 @@ int main() {
     for (int r = 0; r < world.rank(); ++r) begin += rows[r];
     const auto mine = [&](const at::Tensor& t) { return t.narrow(1, begin, rows[world.rank()]); };
 
-    const at::Tensor out = attention(mine(q), mine(k), mine(v), mask);  // this rank's rows in, this rank's rows out
+    const at::Tensor out =
+        attention(mine(q), mine(k), mine(v), mask);  // this rank's rows in, this rank's rows out
     difference[world.rank()] = (out - mine(expected)).abs().max().item<double>();
   });
-  for (int r = 0; r < kRanks; ++r) std::printf("rank %d: largest difference from one rank %.1e\n", r, difference[r]);
+  for (int r = 0; r < kRanks; ++r)
+    std::printf("rank %d: largest difference from one rank %.1e\n", r, difference[r]);
   for (const double d : difference)
     if (!(d < 1e-12)) return 1;
   return 0;

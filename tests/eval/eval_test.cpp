@@ -28,7 +28,8 @@ using parity::ModelShape;
 
 std::unique_ptr<Decoder> local_model() {
   auto decoder = make_model({.heads = {6, 2}});
-  for (DecoderLayer& layer : decoder->layers) layer.self_attn.core = local_attention(AttentionBackend::kNaive);
+  for (DecoderLayer& layer : decoder->layers)
+    layer.self_attn.core = local_attention(AttentionBackend::kNaive);
   return decoder;
 }
 
@@ -53,8 +54,9 @@ TEST(Generate, EqualsTheRunWithoutACache) {
   for (const std::vector<int32_t>& prompt : {std::vector<int32_t>{5}, {1, 2, 3}, {22, 0, 7, 7, 9, 11, 4}}) {
     const std::vector<int32_t> expected = generate_plainly(*decoder, {prompt.begin(), prompt.end()}, 12);
     std::vector<int32_t> told;
-    const std::vector<int32_t> got =
-        generate_greedy(*decoder, prompt, {.max_new_tokens = 12, .eos_token_ids = {}, .on_token = [&](int32_t id) { told.push_back(id); }});
+    const std::vector<int32_t> got = generate_greedy(
+        *decoder, prompt,
+        {.max_new_tokens = 12, .eos_token_ids = {}, .on_token = [&](int32_t id) { told.push_back(id); }});
     EXPECT_EQ(got, expected);
     EXPECT_EQ(told, expected);
   }
@@ -62,11 +64,14 @@ TEST(Generate, EqualsTheRunWithoutACache) {
 
 TEST(Generate, EndsWithEosAndPutsTheCoresBack) {
   auto decoder = local_model();
-  const std::vector<int32_t> all = generate_greedy(*decoder, {1, 2, 3}, {.max_new_tokens = 12, .eos_token_ids = {}, .on_token = {}});
-  const std::vector<int32_t> cut = generate_greedy(*decoder, {1, 2, 3}, {.max_new_tokens = 12, .eos_token_ids = {all[3]}, .on_token = {}});
+  const std::vector<int32_t> all =
+      generate_greedy(*decoder, {1, 2, 3}, {.max_new_tokens = 12, .eos_token_ids = {}, .on_token = {}});
+  const std::vector<int32_t> cut =
+      generate_greedy(*decoder, {1, 2, 3}, {.max_new_tokens = 12, .eos_token_ids = {all[3]}, .on_token = {}});
   const auto first = std::find(all.begin(), all.end(), all[3]);
   EXPECT_EQ(cut, std::vector<int32_t>(all.begin(), first + 1));
-  EXPECT_EQ(generate_plainly(*decoder, {1, 2, 3}, 2), (std::vector<int32_t>{all[0], all[1]}));  // the layers' own cores again
+  EXPECT_EQ(generate_plainly(*decoder, {1, 2, 3}, 2),
+            (std::vector<int32_t>{all[0], all[1]}));  // the layers' own cores again
 }
 
 TEST(Generate, RefusesWhatItCannotContinue) {
@@ -108,7 +113,8 @@ TEST(Evaluate, IsTheSameUnderEveryLayout) {
   EXPECT_EQ(expected.labels, 201 - 7);
   EXPECT_GT(expected.eval_loss(), 0);
   EXPECT_DOUBLE_EQ(expected.perplexity(), std::exp(expected.eval_loss()));
-  const std::vector<MeshDegrees> layouts = {{.ulysses = 2}, {.data = 2}, {.ulysses = 3}, {.ulysses = 2, .data = 2}, {.data = 4}};
+  const std::vector<MeshDegrees> layouts = {
+      {.ulysses = 2}, {.data = 2}, {.ulysses = 3}, {.ulysses = 2, .data = 2}, {.data = 4}};
   for (const MeshDegrees& degrees : layouts)
     run_thread_ranks(degrees.world(), [&](Communicator& world) {
       DeviceMesh mesh(world, degrees);
@@ -121,7 +127,9 @@ TEST(Evaluate, IsTheSameUnderEveryLayout) {
   fs::remove_all(name);
 }
 
-TEST(Evaluate, NoLabelIsNotANumberAndNotZero) { EXPECT_TRUE(std::isnan(EvalResult{}.eval_loss())); }
+TEST(Evaluate, NoLabelIsNotANumberAndNotZero) {
+  EXPECT_TRUE(std::isnan(EvalResult{}.eval_loss()));
+}
 
 }  // namespace
 }  // namespace ithaca

@@ -1,5 +1,6 @@
-// DistributedAttention against the same local attention on one rank: outputs and dq, dk, dv in float64 within 1e-10, both layouts, batch 3, extra arguments, merged
-// heads, uneven rows with one rank having none. Bytes against the formula.
+// DistributedAttention against the same local attention on one rank: outputs and dq, dk, dv in float64 within
+// 1e-10, both layouts, batch 3, extra arguments, merged heads, uneven rows with one rank having none. Bytes
+// against the formula.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
@@ -22,15 +23,20 @@
 namespace ithaca {
 namespace {
 
-// A foreign local attention: plain ATen with its own autograd, a mask [T, T] as extra argument, heads merged or not.
+// A foreign local attention: plain ATen with its own autograd, a mask [T, T] as extra argument, heads merged
+// or not.
 struct MaskedAttention {
   bool sequence_first = false, merge = false;
 
   at::Tensor operator()(at::Tensor q, at::Tensor k, at::Tensor v, const at::Tensor& mask) const {
-    const auto to_bhsd = [&](const at::Tensor& t) { return sequence_first ? t.permute({1, 2, 0, 3}) : t.transpose(1, 2); };
+    const auto to_bhsd = [&](const at::Tensor& t) {
+      return sequence_first ? t.permute({1, 2, 0, 3}) : t.transpose(1, 2);
+    };
     const int64_t repeat = q.size(2) / k.size(2);
-    const at::Tensor kr = to_bhsd(k.repeat_interleave(repeat, 2)), vr = to_bhsd(v.repeat_interleave(repeat, 2));
-    const at::Tensor scores = at::matmul(to_bhsd(q), kr.transpose(2, 3)) / std::sqrt(static_cast<double>(q.size(3)));
+    const at::Tensor kr = to_bhsd(k.repeat_interleave(repeat, 2)),
+                     vr = to_bhsd(v.repeat_interleave(repeat, 2));
+    const at::Tensor scores =
+        at::matmul(to_bhsd(q), kr.transpose(2, 3)) / std::sqrt(static_cast<double>(q.size(3)));
     const at::Tensor out = at::matmul(at::softmax(at::where(mask, scores, -INFINITY), -1), vr);
     const at::Tensor back = sequence_first ? out.permute({2, 0, 1, 3}) : out.transpose(1, 2);
     return merge ? back.flatten(2) : back;
@@ -41,7 +47,9 @@ struct Leaves {
   at::Tensor q, k, v;
 };
 Leaves leaves_of(const Leaves& full, int64_t dim, int64_t begin, int64_t rows) {
-  const auto cut = [&](const at::Tensor& t) { return t.narrow(dim, begin, rows).clone().requires_grad_(true); };
+  const auto cut = [&](const at::Tensor& t) {
+    return t.narrow(dim, begin, rows).clone().requires_grad_(true);
+  };
   return {cut(full.q), cut(full.k), cut(full.v)};
 }
 
@@ -50,13 +58,16 @@ double max_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
 }
 
-void check(int ranks, int64_t heads, int64_t kv_heads, std::vector<int64_t> rows, bool sequence_first, bool merge) {
-  SCOPED_TRACE(str("ranks=", ranks, " heads=", heads, "/", kv_heads, " sequence_first=", sequence_first, " merge=", merge));
+void check(int ranks, int64_t heads, int64_t kv_heads, std::vector<int64_t> rows, bool sequence_first,
+           bool merge) {
+  SCOPED_TRACE(str("ranks=", ranks, " heads=", heads, "/", kv_heads, " sequence_first=", sequence_first,
+                   " merge=", merge));
   int64_t length = 0;
   for (const int64_t r : rows) length += r;
   constexpr int64_t kBatch = 3, kHeadDim = 6;
   const auto random = [&](int64_t h) {
-    return sequence_first ? at::randn({length, kBatch, h, kHeadDim}, at::kDouble) : at::randn({kBatch, length, h, kHeadDim}, at::kDouble);
+    return sequence_first ? at::randn({length, kBatch, h, kHeadDim}, at::kDouble)
+                          : at::randn({kBatch, length, h, kHeadDim}, at::kDouble);
   };
   const Leaves full = {random(heads), random(kv_heads), random(kv_heads)};
   const at::Tensor mask = at::ones({length, length}, at::kBool).tril();
@@ -74,8 +85,8 @@ void check(int ranks, int64_t heads, int64_t kv_heads, std::vector<int64_t> rows
     const int64_t mine = rows[world.rank()];
     const auto part = [&](const at::Tensor& t) { return t.narrow(dim, begin, mine); };
     const Leaves leaves = leaves_of(full, dim, begin, mine);
-    const DistributedAttention attention(local, world,
-                                         sequence_first ? SequenceLayout::kSequenceFirst : SequenceLayout::kBatchFirst);
+    const DistributedAttention attention(
+        local, world, sequence_first ? SequenceLayout::kSequenceFirst : SequenceLayout::kBatchFirst);
     const at::Tensor out = attention(leaves.q, leaves.k, leaves.v, mask);
     torch::autograd::backward({out}, {part(dout)});
     EXPECT_EQ(out.sizes(), part(expected).sizes());
@@ -90,7 +101,8 @@ void check(int ranks, int64_t heads, int64_t kv_heads, std::vector<int64_t> rows
     model.num_key_value_heads = kv_heads;
     model.head_dim = kHeadDim;
     const UlyssesTraffic formula = ulysses_traffic(model, kBatch, length, 8, ranks, world.rank());
-    EXPECT_EQ(world.traffic().total_bytes(), (ranks - 1) * 8 + formula.forward + formula.backward);  // 8: the gathered row counts
+    EXPECT_EQ(world.traffic().total_bytes(),
+              (ranks - 1) * 8 + formula.forward + formula.backward);  // 8: the gathered row counts
   });
 }
 
@@ -117,7 +129,8 @@ TEST(DistributedAttention, RefusesMoreRanksThanHeads) {
 }
 
 TEST(UlyssesSplit, GivesEachRankOnlyTheKvHeadsItsQueryHeadsUse) {
-  const std::vector<HeadRange> parts = split_heads(HeadRange::all(9, 3), 2);  // 5 heads over kv 0 0 0 1 1, 4 over 1 2 2 2
+  const std::vector<HeadRange> parts =
+      split_heads(HeadRange::all(9, 3), 2);  // 5 heads over kv 0 0 0 1 1, 4 over 1 2 2 2
   EXPECT_EQ(parts[0], (HeadRange{0, 5, 9, 0, 2, 3}));
   EXPECT_EQ(parts[1], (HeadRange{5, 4, 9, 1, 2, 3}));
   const UlyssesSplit split = {parts, {4, 4}};
@@ -131,7 +144,8 @@ TEST(SequenceGroups, AreConsecutiveRanksWithAccessors) {
   run_thread_ranks(6, [](Communicator& world) {
     SequenceGroups groups(world, 3);
     const int r = world.rank();
-    EXPECT_EQ(groups.sequence_parallel_group().ranks(), (std::vector<int>{r / 3 * 3, r / 3 * 3 + 1, r / 3 * 3 + 2}));
+    EXPECT_EQ(groups.sequence_parallel_group().ranks(),
+              (std::vector<int>{r / 3 * 3, r / 3 * 3 + 1, r / 3 * 3 + 2}));
     EXPECT_EQ(groups.sequence_parallel_rank(), r % 3);
     EXPECT_EQ(groups.sequence_parallel_world_size(), 3);
     EXPECT_EQ(groups.sequence_data_parallel_group().size(), 6);

@@ -18,7 +18,9 @@ namespace {
 
 constexpr double kLearningRate = 0.5;
 
-bool equal(double a, double b) { return std::abs(a - b) <= kTolerance * std::max(1.0, std::abs(b)); }
+bool equal(double a, double b) {
+  return std::abs(a - b) <= kTolerance * std::max(1.0, std::abs(b));
+}
 
 double difference(const at::Tensor& a, const at::Tensor& b) {
   return (a - b).abs().max().item<double>() / std::max(1.0, b.abs().max().item<double>());
@@ -27,12 +29,14 @@ double difference(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 std::string Case::text() const {
-  return str("data=", data, " ulysses=", ulysses, " heads=", shape.heads.q, "/", shape.heads.kv, " length=", length, " ",
-             name_of(documents), checkpoint ? " checkpointed" : "", shape.tied ? " tied" : "",
-             backend == AttentionBackend::kNaive ? " naive" : "");
+  return str("data=", data, " ulysses=", ulysses, " heads=", shape.heads.q, "/", shape.heads.kv,
+             " length=", length, " ", name_of(documents), checkpoint ? " checkpointed" : "",
+             shape.tied ? " tied" : "", backend == AttentionBackend::kNaive ? " naive" : "");
 }
 
-Batch batch_of(const Case& c) { return make_batch(3, c.length, c.documents, 11); }
+Batch batch_of(const Case& c) {
+  return make_batch(3, c.length, c.documents, 11);
+}
 
 Outcome run_rank(const Case& c, Communicator& world) {
   const Batch global = batch_of(c);
@@ -42,7 +46,8 @@ Outcome run_rank(const Case& c, Communicator& world) {
   ParallelPlan plan{mesh.degrees(), c.checkpoint};
   apply_parallelism(*decoder, plan, mesh, c.backend);
 
-  const std::vector<int64_t> shares = contiguous_split(global.input_ids.size(0), c.data);  // replicas may differ, one may have none
+  const std::vector<int64_t> shares =
+      contiguous_split(global.input_ids.size(0), c.data);  // replicas may differ, one may have none
   int64_t begin = 0;
   for (int d = 0; d < mesh.coordinate(Axis::kData); ++d) begin += shares[d];
   const Batch mine = rows_of(global, begin, shares[mesh.coordinate(Axis::kData)]);
@@ -54,8 +59,8 @@ Outcome run_rank(const Case& c, Communicator& world) {
     const at::Tensor loss = decoder->loss_sum(shard.input, shard.labels);
     torch::autograd::backward({loss}, {});
     outcome.bytes = mesh.bytes_sent() - sent_before;
-    outcome.bytes_predicted =
-        predicted_attention_bytes(*decoder, plan, mesh.sequence().rank(), mine.input_ids.size(0), mine.input_ids.size(1));
+    outcome.bytes_predicted = predicted_attention_bytes(*decoder, plan, mesh.sequence().rank(),
+                                                        mine.input_ids.size(0), mine.input_ids.size(1));
   }
   all_reduce_gradients(flat, mesh.sequence_data(), 1 << 10);  // small buckets: several calls
   for (Parameter* p : decoder->parameters()) outcome.gradients.push_back(p->grad.clone());
@@ -64,8 +69,8 @@ Outcome run_rank(const Case& c, Communicator& world) {
   std::vector<OptimizerEntry> entries;
   for (Parameter* p : decoder->parameters()) entries.push_back({p->name, p->value, p->grad, false});
   Optimizer optimizer({.kind = OptimizerOptions::Kind::kSgd}, entries);
-  const StepTotals totals =
-      train_step(*decoder, flat, optimizer, mesh, {mine}, kLearningRate, false, {.max_grad_norm = 0, .progress = {}});
+  const StepTotals totals = train_step(*decoder, flat, optimizer, mesh, {mine}, kLearningRate, false,
+                                       {.max_grad_norm = 0, .progress = {}});
   outcome.loss_sum = totals.loss_sum;
   outcome.grad_norm = totals.grad_norm;
   outcome.labels = totals.labels;
@@ -86,12 +91,18 @@ Outcome run_single(const Case& c) {
 
 std::vector<std::string> differences(const Outcome& got, const Outcome& expected) {
   std::vector<std::string> lines;
-  if (got.bytes != got.bytes_predicted) lines.push_back(str("bytes sent ", got.bytes, ", formula ", got.bytes_predicted));
-  if (got.labels != expected.labels) lines.push_back(str("labels ", got.labels, ", expected ", expected.labels));
-  if (got.tokens != expected.tokens) lines.push_back(str("tokens ", got.tokens, ", expected ", expected.tokens));
-  if (!equal(got.loss_sum, expected.loss_sum)) lines.push_back(str("loss ", got.loss_sum, ", expected ", expected.loss_sum));
-  if (!equal(got.grad_norm, expected.grad_norm)) lines.push_back(str("grad norm ", got.grad_norm, ", expected ", expected.grad_norm));
-  if (got.gradients.size() != expected.gradients.size() || got.gradients.empty()) lines.push_back("not the same parameters");
+  if (got.bytes != got.bytes_predicted)
+    lines.push_back(str("bytes sent ", got.bytes, ", formula ", got.bytes_predicted));
+  if (got.labels != expected.labels)
+    lines.push_back(str("labels ", got.labels, ", expected ", expected.labels));
+  if (got.tokens != expected.tokens)
+    lines.push_back(str("tokens ", got.tokens, ", expected ", expected.tokens));
+  if (!equal(got.loss_sum, expected.loss_sum))
+    lines.push_back(str("loss ", got.loss_sum, ", expected ", expected.loss_sum));
+  if (!equal(got.grad_norm, expected.grad_norm))
+    lines.push_back(str("grad norm ", got.grad_norm, ", expected ", expected.grad_norm));
+  if (got.gradients.size() != expected.gradients.size() || got.gradients.empty())
+    lines.push_back("not the same parameters");
   for (std::size_t i = 0; i < got.gradients.size() && i < expected.gradients.size(); ++i) {
     const double gradient = difference(got.gradients[i], expected.gradients[i]);
     const double updated = difference(got.updated[i], expected.updated[i]);

@@ -1,4 +1,5 @@
-// One case of "parallel equals single": what a rank of a layout computes on its part of a batch, and how it differs from one rank that computes all.
+// One case of "parallel equals single": what a rank of a layout computes on its part of a batch, and how it
+// differs from one rank that computes all.
 #pragma once
 #include <string>
 #include <vector>

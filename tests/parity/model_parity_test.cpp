@@ -1,5 +1,6 @@
-// Parallel equals single: loss, every gradient and one SGD step of a tiny model in float64, for every data x ulysses layout of 1 to 4 ranks. Within 1e-10.
-// `make test` runs a covering set; ITHACA_FULL=1 the full product (make test-long).
+// Parallel equals single: loss, every gradient and one SGD step of a tiny model in float64, for every data x
+// ulysses layout of 1 to 4 ranks. Within 1e-10. `make test` runs a covering set; ITHACA_FULL=1 the full
+// product (make test-long).
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -22,11 +23,13 @@ void check(const Case& c) {
   run_thread_ranks(c.data * c.ulysses, [&](Communicator& world) {
     const Outcome got = run_rank(c, world);
     const std::lock_guard lock(mutex);
-    for (const std::string& line : differences(got, expected)) ADD_FAILURE() << "rank " << world.rank() << ": " << line;
+    for (const std::string& line : differences(got, expected))
+      ADD_FAILURE() << "rank " << world.rank() << ": " << line;
   });
 }
 
-const std::vector<std::pair<int, int>> kLayouts = {{1, 1}, {1, 2}, {2, 1}, {1, 3}, {3, 1}, {1, 4}, {2, 2}, {4, 1}};
+const std::vector<std::pair<int, int>> kLayouts = {{1, 1}, {1, 2}, {2, 1}, {1, 3},
+                                                   {3, 1}, {1, 4}, {2, 2}, {4, 1}};
 const std::vector<HeadCounts> kHeads = {{8, 8}, {8, 2}, {9, 3}, {7, 1}, {5, 5}};
 const std::vector<int64_t> kLengths = {1, 7, 16, 37};
 const std::vector<Documents> kDocuments = {Documents::kOne, Documents::kPacked, Documents::kPadded};
@@ -37,8 +40,12 @@ TEST(ModelParity, CoveringSet) {
     for (std::size_t h = 0; h < kHeads.size(); ++h) {
       const std::size_t k = l + h;  // the other axes turn with both, so that every pair of values occurs
       for (const std::size_t turn : {k, k + 2}) {
-        Case c{kLayouts[l].first, kLayouts[l].second, {kHeads[h], 4, turn % 2 == 0}, kLengths[turn % kLengths.size()],
-               kDocuments[(turn + h) % kDocuments.size()], (l + turn) % 3 == 0,
+        Case c{kLayouts[l].first,
+               kLayouts[l].second,
+               {kHeads[h], 4, turn % 2 == 0},
+               kLengths[turn % kLengths.size()],
+               kDocuments[(turn + h) % kDocuments.size()],
+               (l + turn) % 3 == 0,
                (l + h) % 4 == 0 ? AttentionBackend::kNaive : AttentionBackend::kAten};
         check(c);
         ++cases;

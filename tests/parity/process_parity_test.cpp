@@ -1,4 +1,5 @@
-// The same parity through real processes over Gloo: this program starts itself again as the ranks, by the launcher that `ithaca --nproc` uses.
+// The same parity through real processes over Gloo: this program starts itself again as the ranks, by the
+// launcher that `ithaca --nproc` uses.
 #include <gtest/gtest.h>
 
 #include <cstdio>

@@ -57,7 +57,8 @@ Batch make_batch(int64_t rows, int64_t length, Documents documents, uint64_t see
     const int64_t end = documents == Documents::kPadded ? (row == 0 ? 1 : length - row % length) : length;
     if (documents == Documents::kPacked) {
       bounds.push_back(0);  // an empty document
-      while (bounds.back() < end) bounds.push_back(std::min<int64_t>(end, bounds.back() + 1 + static_cast<int64_t>(random() % 6)));
+      while (bounds.back() < end)
+        bounds.push_back(std::min<int64_t>(end, bounds.back() + 1 + static_cast<int64_t>(random() % 6)));
     } else {
       bounds.push_back(end);
     }

@@ -24,7 +24,8 @@ std::unique_ptr<Decoder> make_model(const ModelShape& shape, at::ScalarType dtyp
 enum class Documents { kOne, kPacked, kPadded };
 const char* name_of(Documents documents);
 
-// Random tokens; kPacked: documents of random lengths, empty and one-token ones among them; kPadded: rows of different lengths, one of them without any label.
+// Random tokens; kPacked: documents of random lengths, empty and one-token ones among them; kPadded: rows of
+// different lengths, one of them without any label.
 Batch make_batch(int64_t rows, int64_t length, Documents documents, uint64_t seed);
 
 // Rows [begin, begin + count) of a batch, as one replica's micro-batch. May be empty.

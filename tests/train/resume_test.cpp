@@ -1,4 +1,5 @@
-// A resumed run equals the straight run bit for bit: weights, masters, moments, and the log's figures, from every step of a 6-step run.
+// A resumed run equals the straight run bit for bit: weights, masters, moments, and the log's figures, from
+// every step of a 6-step run.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,7 +20,8 @@ std::vector<Json> log_figures(const fs::path& file) {  // what must not depend o
   std::ifstream in(file);
   for (std::string line; std::getline(in, line);) {
     const Json json = Json::parse(line);
-    lines.push_back({json.at("current_steps"), json.at("loss"), json.at("grad_norm"), json.at("lr"), json.at("total_tokens")});
+    lines.push_back({json.at("current_steps"), json.at("loss"), json.at("grad_norm"), json.at("lr"),
+                     json.at("total_tokens")});
   }
   return lines;
 }
@@ -38,11 +40,14 @@ TEST_P(Resume, EqualsTheStraightRunFromEveryStep) {
     SCOPED_TRACE(step);
     const std::string output = str("resumed-", step);
     fs::create_directories(run.path(output));
-    fs::copy(run.path("straight") / str("checkpoint-", step), run.path(output) / str("checkpoint-", step), fs::copy_options::recursive);
-    fs::copy(run.path("straight/trainer_log.jsonl"), run.path(output) / "trainer_log.jsonl");  // the crashed run had gone on to its end
+    fs::copy(run.path("straight") / str("checkpoint-", step), run.path(output) / str("checkpoint-", step),
+             fs::copy_options::recursive);
+    fs::copy(run.path("straight/trainer_log.jsonl"),
+             run.path(output) / "trainer_log.jsonl");  // the crashed run had gone on to its end
     ASSERT_EQ(run.train(output, arguments, ranks), kDone);
     for (int64_t later = step + 1; later <= 6; ++later)
-      EXPECT_EQ(run.bits_of_checkpoint(output, later), run.bits_of_checkpoint("straight", later)) << "checkpoint-" << later;
+      EXPECT_EQ(run.bits_of_checkpoint(output, later), run.bits_of_checkpoint("straight", later))
+          << "checkpoint-" << later;
     EXPECT_EQ(run.bits_of_weights(output), run.bits_of_weights("straight"));
     EXPECT_EQ(log_figures(run.path(output) / "trainer_log.jsonl"), straight);
   }
@@ -50,9 +55,12 @@ TEST_P(Resume, EqualsTheStraightRunFromEveryStep) {
 
 INSTANTIATE_TEST_SUITE_P(
     Layouts, Resume,
-    ::testing::Values(std::vector<std::string>{"1"}, std::vector<std::string>{"--bf16", "--gradient_accumulation_steps", "2", "1"},
-                      std::vector<std::string>{"--sequence_parallel_size", "2", "--lr_scheduler_type", "cosine", "--warmup_steps", "2", "2"},
-                      std::vector<std::string>{"--bf16", "--weight_decay", "0.1", "--logging_steps", "1", "3"}));
+    ::testing::Values(std::vector<std::string>{"1"},
+                      std::vector<std::string>{"--bf16", "--gradient_accumulation_steps", "2", "1"},
+                      std::vector<std::string>{"--sequence_parallel_size", "2", "--lr_scheduler_type",
+                                               "cosine", "--warmup_steps", "2", "2"},
+                      std::vector<std::string>{"--bf16", "--weight_decay", "0.1", "--logging_steps", "1",
+                                               "3"}));
 
 TEST(Layouts, SeeTheSameSamplesAndLosses) {
   TinyRun run;
@@ -60,7 +68,8 @@ TEST(Layouts, SeeTheSameSamplesAndLosses) {
   ASSERT_EQ(run.train("a", {"--per_device_train_batch_size", "4"}, 1), kDone);
   ASSERT_EQ(run.train("b", {"--gradient_accumulation_steps", "2"}, 1), kDone);
   ASSERT_EQ(run.train("c", {}, 2), kDone);
-  ASSERT_EQ(run.train("d", {"--per_device_train_batch_size", "4", "--sequence_parallel_size", "3"}, 3), kDone);
+  ASSERT_EQ(run.train("d", {"--per_device_train_batch_size", "4", "--sequence_parallel_size", "3"}, 3),
+            kDone);
   const std::vector<Json> expected = log_figures(run.path("a/trainer_log.jsonl"));
   ASSERT_EQ(expected.size(), 6u);
   for (const char* other : {"b", "c", "d"}) {
@@ -68,7 +77,8 @@ TEST(Layouts, SeeTheSameSamplesAndLosses) {
     ASSERT_EQ(got.size(), expected.size()) << other;
     for (std::size_t i = 0; i < got.size(); ++i) {
       EXPECT_EQ(got[i][4], expected[i][4]) << other << " tokens of step " << i;
-      EXPECT_NEAR(got[i][1].get<double>(), expected[i][1].get<double>(), 1e-4) << other << " loss of step " << i;
+      EXPECT_NEAR(got[i][1].get<double>(), expected[i][1].get<double>(), 1e-4)
+          << other << " loss of step " << i;
     }
   }
 }

@@ -21,23 +21,35 @@ Json byte_tokenizer() {
   Json vocabulary = {{"<s>", 0}, {"</s>", 1}, {"<unk>", 2}};
   for (int c = ' '; c <= '~'; ++c) vocabulary[std::string(1, static_cast<char>(c))] = c - ' ' + 3;
   const auto special = [](const char* text, int id) {
-    return Json{{"id", id},           {"content", text}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-                {"normalized", false}, {"special", true}};
+    return Json{{"id", id},        {"content", text},     {"single_word", false}, {"lstrip", false},
+                {"rstrip", false}, {"normalized", false}, {"special", true}};
   };
-  return {{"version", "1.0"},
-          {"added_tokens", {special("<s>", 0), special("</s>", 1), special("<unk>", 2)}},
-          {"normalizer", nullptr},
-          {"pre_tokenizer", nullptr},
-          {"post_processor", nullptr},
-          {"decoder", nullptr},
-          {"model", {{"type", "BPE"}, {"unk_token", "<unk>"}, {"vocab", vocabulary}, {"merges", Json::array()}}}};
+  return {
+      {"version", "1.0"},
+      {"added_tokens", {special("<s>", 0), special("</s>", 1), special("<unk>", 2)}},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", nullptr},
+      {"post_processor", nullptr},
+      {"decoder", nullptr},
+      {"model", {{"type", "BPE"}, {"unk_token", "<unk>"}, {"vocab", vocabulary}, {"merges", Json::array()}}}};
 }
 
 Json tiny_config() {
-  return {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"},  {"vocab_size", 98},          {"hidden_size", 24},
-          {"intermediate_size", 40},               {"num_hidden_layers", 2}, {"num_attention_heads", 3},  {"num_key_value_heads", 1},
-          {"max_position_embeddings", 64},         {"rms_norm_eps", 1e-5},   {"tie_word_embeddings", true}, {"hidden_act", "silu"},
-          {"rope_theta", 10000.0},                 {"bos_token_id", 0},      {"eos_token_id", 1}};
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"vocab_size", 98},
+          {"hidden_size", 24},
+          {"intermediate_size", 40},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 3},
+          {"num_key_value_heads", 1},
+          {"max_position_embeddings", 64},
+          {"rms_norm_eps", 1e-5},
+          {"tie_word_embeddings", true},
+          {"hidden_act", "silu"},
+          {"rope_theta", 10000.0},
+          {"bos_token_id", 0},
+          {"eos_token_id", 1}};
 }
 
 }  // namespace
@@ -54,18 +66,42 @@ TinyRun::TinyRun() {
   std::ofstream documents(path("docs.jsonl"));
   for (int i = 0; i < 60; ++i) {
     text << "verse " << i << ": in the beginning was the word " << i * i << "\n";
-    documents << R"({"text": ")" << std::string(static_cast<std::size_t>(i % 7), static_cast<char>('a' + i % 26)) << " and " << i << "\"}\n";
+    documents << R"({"text": ")"
+              << std::string(static_cast<std::size_t>(i % 7), static_cast<char>('a' + i % 26)) << " and " << i
+              << "\"}\n";
   }
 }
 
-TinyRun::~TinyRun() { fs::remove_all(folder_); }
+TinyRun::~TinyRun() {
+  fs::remove_all(folder_);
+}
 
 ExitCode TinyRun::train(const std::string& output, std::vector<std::string> arguments, int ranks) {
-  const std::vector<std::string> defaults = {"--model_name_or_path", path("model"), "--train_from_scratch", "--train_file",
-                                             path("train.txt"), "--output_dir", path(output), "--cutoff_len", "31",
-                                             "--per_device_train_batch_size", "2", "--max_steps", "6", "--logging_steps", "1",
-                                             "--save_steps", "1", "--learning_rate", "0.01", "--cache_dir", path("cache"),
-                                             "--ddp_timeout", "30", "--plot_loss", "false"};
+  const std::vector<std::string> defaults = {"--model_name_or_path",
+                                             path("model"),
+                                             "--train_from_scratch",
+                                             "--train_file",
+                                             path("train.txt"),
+                                             "--output_dir",
+                                             path(output),
+                                             "--cutoff_len",
+                                             "31",
+                                             "--per_device_train_batch_size",
+                                             "2",
+                                             "--max_steps",
+                                             "6",
+                                             "--logging_steps",
+                                             "1",
+                                             "--save_steps",
+                                             "1",
+                                             "--learning_rate",
+                                             "0.01",
+                                             "--cache_dir",
+                                             path("cache"),
+                                             "--ddp_timeout",
+                                             "30",
+                                             "--plot_loss",
+                                             "false"};
   arguments.insert(arguments.begin(), defaults.begin(), defaults.end());
   const ResolvedSettings settings = resolve_settings({}, arguments);
   ExitCode code = kInternal;
@@ -85,6 +121,8 @@ std::string TinyRun::bits_of_checkpoint(const std::string& output, int64_t step)
   return sha256_of_file(folder / "model.safetensors") + sha256_of_file(folder / "optimizer.safetensors");
 }
 
-std::string TinyRun::bits_of_weights(const std::string& output) const { return sha256_of_file(path(output) / "model.safetensors"); }
+std::string TinyRun::bits_of_weights(const std::string& output) const {
+  return sha256_of_file(path(output) / "model.safetensors");
+}
 
 }  // namespace ithaca::testing_run

@@ -17,10 +17,12 @@ class TinyRun {
 
   std::filesystem::path path(const std::string& name) const { return folder_ / name; }
 
-  // Trains from scratch with `arguments` (--key value ...) over the defaults below, on `ranks` threads; returns rank 0's exit code.
+  // Trains from scratch with `arguments` (--key value ...) over the defaults below, on `ranks` threads;
+  // returns rank 0's exit code.
   ExitCode train(const std::string& output, std::vector<std::string> arguments, int ranks = 1);
 
-  // SHA-256 of output/checkpoint-N's weights and optimizer, and of the final weights: equal if and only if the bits are.
+  // SHA-256 of output/checkpoint-N's weights and optimizer, and of the final weights: equal if and only if
+  // the bits are.
   std::string bits_of_checkpoint(const std::string& output, int64_t step) const;
   std::string bits_of_weights(const std::string& output) const;
 

@@ -1,7 +1,7 @@
 // Errors and checks. Three kinds leave a program, each with its exit code (docs/reference.md, "Exit codes"):
-//   UserError           2  a setting, file or layout the user can mend; names what, where, what was expected and a fix
-//   NumericsError       3  NaN, or an overflow without end
-//   CommunicationError  4  a rank or the network failed
+//   UserError           2  a setting, file or layout the user can mend; names what, where, what was expected
+//   and a fix NumericsError       3  NaN, or an overflow without end CommunicationError  4  a rank or the
+//   network failed
 // ITHACA_CHECK is for invariants: a failure is our own fault.
 #pragma once
 #include <sstream>
@@ -11,7 +11,14 @@
 
 namespace ithaca {
 
-enum ExitCode : int { kDone = 0, kInternal = 1, kUserMistake = 2, kNumericsFailed = 3, kRankFailed = 4, kStoppedAndSaved = 75 };
+enum ExitCode : int {
+  kDone = 0,
+  kInternal = 1,
+  kUserMistake = 2,
+  kNumericsFailed = 3,
+  kRankFailed = 4,
+  kStoppedAndSaved = 75
+};
 
 class Error : public std::runtime_error {
  public:
@@ -60,9 +67,10 @@ class Problems {
 
 }  // namespace ithaca
 
-#define ITHACA_CHECK(condition, ...)                                                              \
-  do {                                                                                            \
-    if (!(condition)) [[unlikely]]                                                                \
-      throw ::ithaca::Error(::ithaca::kInternal, ::ithaca::str("[", __func__, "] check failed: ", #condition, \
-                                                               " " __VA_OPT__(, ) __VA_ARGS__));  \
+#define ITHACA_CHECK(condition, ...)                                                                     \
+  do {                                                                                                   \
+    if (!(condition)) [[unlikely]]                                                                       \
+      throw ::ithaca::Error(                                                                             \
+          ::ithaca::kInternal,                                                                           \
+          ::ithaca::str("[", __func__, "] check failed: ", #condition, " " __VA_OPT__(, ) __VA_ARGS__)); \
   } while (false)

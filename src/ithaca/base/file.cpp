@@ -19,7 +19,8 @@ namespace {
 
 class Descriptor {
  public:
-  Descriptor(const fs::path& path, int flags, mode_t mode = 0644) : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {
+  Descriptor(const fs::path& path, int flags, mode_t mode = 0644)
+      : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {
     if (fd_ < 0) throw UserError(str(path.string(), ": cannot open: ", std::strerror(errno)));
   }
   ~Descriptor() { ::close(fd_); }
@@ -45,12 +46,15 @@ void write_all(int fd, std::string_view bytes, const fs::path& path) {
 std::string read_file(const fs::path& path, std::size_t max_bytes) {
   std::ifstream in(path, std::ios::binary);
   std::error_code error;
-  if (!in || !fs::is_regular_file(path, error)) throw UserError(str(path.string(), ": no such file, or not readable"));
+  if (!in || !fs::is_regular_file(path, error))
+    throw UserError(str(path.string(), ": no such file, or not readable"));
   const std::size_t size = fs::file_size(path);
-  if (size > max_bytes) throw UserError(str(path.string(), ": ", size, " bytes, at most ", max_bytes, " are accepted here"));
+  if (size > max_bytes)
+    throw UserError(str(path.string(), ": ", size, " bytes, at most ", max_bytes, " are accepted here"));
   std::string bytes(size, '\0');
   in.read(bytes.data(), static_cast<std::streamsize>(size));
-  if (static_cast<std::size_t>(in.gcount()) != size) throw UserError(str(path.string(), ": changed while it was read"));
+  if (static_cast<std::size_t>(in.gcount()) != size)
+    throw UserError(str(path.string(), ": changed while it was read"));
   return bytes;
 }
 
@@ -65,25 +69,29 @@ void write_file(const fs::path& path, std::string_view bytes) {
     throw;
   }
   if (std::rename(temporary.c_str(), path.c_str()) != 0)
-    throw UserError(str(path.string(), ": cannot rename ", temporary.string(), " to it: ", std::strerror(errno)));
+    throw UserError(
+        str(path.string(), ": cannot rename ", temporary.string(), " to it: ", std::strerror(errno)));
   sync_path(path.has_parent_path() ? path.parent_path() : fs::path("."));
 }
 
 void sync_path(const fs::path& path) {
   Descriptor fd(path, O_RDONLY);
   // Some file systems refuse to fsync a folder (EINVAL); there is nothing more to do there.
-  if (::fsync(fd) != 0 && errno != EINVAL) throw UserError(str(path.string(), ": cannot fsync: ", std::strerror(errno)));
+  if (::fsync(fd) != 0 && errno != EINVAL)
+    throw UserError(str(path.string(), ": cannot fsync: ", std::strerror(errno)));
 }
 
-fs::path resolve_inside(const fs::path& folder, const std::string& name, const std::string& source, const std::string& key) {
+fs::path resolve_inside(const fs::path& folder, const std::string& name, const std::string& source,
+                        const std::string& key) {
   const auto refuse = [&](const char* why) {
-    return UserError(str(source, ": ", key, " names the file \"", name, "\", which ", why, "; expected a plain file name inside ",
-                         folder.string()));
+    return UserError(str(source, ": ", key, " names the file \"", name, "\", which ", why,
+                         "; expected a plain file name inside ", folder.string()));
   };
   if (name.empty()) throw refuse("is empty");
   if (name.find('\0') != std::string::npos) throw refuse("holds a zero byte");
   if (name == "." || name == "..") throw refuse("is not a file");
-  if (name.find('/') != std::string::npos || name.find('\\') != std::string::npos) throw refuse("leads to another folder");
+  if (name.find('/') != std::string::npos || name.find('\\') != std::string::npos)
+    throw refuse("leads to another folder");
   const fs::path path = folder / name;
   std::error_code error;
   const fs::path real = fs::weakly_canonical(path, error);
@@ -96,7 +104,8 @@ fs::path resolve_inside(const fs::path& folder, const std::string& name, const s
 std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
   Descriptor fd(path, O_RDONLY);
   struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) throw UserError(str(path.string(), ": not a regular file"));
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
+    throw UserError(str(path.string(), ": not a regular file"));
   std::shared_ptr<MappedFile> file(new MappedFile);
   file->path_ = path;
   file->size_ = static_cast<std::size_t>(info.st_size);

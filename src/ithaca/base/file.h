@@ -1,4 +1,5 @@
-// Files: whole reads with a size limit, durable writes, read-only maps, and names that must stay inside a folder.
+// Files: whole reads with a size limit, durable writes, read-only maps, and names that must stay inside a
+// folder.
 #pragma once
 #include <cstddef>
 #include <filesystem>
@@ -12,17 +13,18 @@ namespace ithaca {
 // Reads a whole file; UserError names the path if it is missing, unreadable or larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, std::size_t max_bytes);
 
-// Writes `bytes` to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder: after a crash either the old or
-// the new content is there, whole.
+// Writes `bytes` to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder: after a
+// crash either the old or the new content is there, whole.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 // fsyncs a file or a folder that was written by other means.
 void sync_path(const std::filesystem::path& path);
 
-// `folder / name`, where `name` comes from a file of unknown origin. UserError (naming `key` and `source`) unless name is a plain file
-// name: not empty, not absolute, no separator, not "." or "..", and no symbolic link that leads out of the folder.
-std::filesystem::path resolve_inside(const std::filesystem::path& folder, const std::string& name, const std::string& source,
-                                     const std::string& key);
+// `folder / name`, where `name` comes from a file of unknown origin. UserError (naming `key` and `source`)
+// unless name is a plain file name: not empty, not absolute, no separator, not "." or "..", and no symbolic
+// link that leads out of the folder.
+std::filesystem::path resolve_inside(const std::filesystem::path& folder, const std::string& name,
+                                     const std::string& source, const std::string& key);
 
 // A file mapped read-only; shared, so that views of it can keep it alive. UserError if it cannot be opened.
 class MappedFile {

@@ -16,7 +16,8 @@ Json parse_json(std::string_view text, const std::string& source, int max_depth)
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
     if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second)
-      throw UserError(str(source, ": the key \"", parsed.get<std::string>(), "\" occurs twice in one object"));
+      throw UserError(
+          str(source, ": the key \"", parsed.get<std::string>(), "\" occurs twice in one object"));
     return true;
   };
   try {
@@ -31,7 +32,8 @@ Json read_json_file(const std::filesystem::path& path, std::size_t max_bytes) {
 }
 
 void write_json_file(const std::filesystem::path& path, const Json& value, int indent) {
-  // Bytes that are no UTF-8 (a user's text in a log, say) become U+FFFD rather than an exception at the end of a run.
+  // Bytes that are no UTF-8 (a user's text in a log, say) become U+FFFD rather than an exception at the end
+  // of a run.
   write_file(path, value.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 

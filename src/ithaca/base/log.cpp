@@ -28,14 +28,17 @@ struct Logger::Sinks {
   }
 };
 
-Logger::Logger(int rank, bool on_terminal, const std::filesystem::path& file) : sinks_(std::make_unique<Sinks>()) {
+Logger::Logger(int rank, bool on_terminal, const std::filesystem::path& file)
+    : sinks_(std::make_unique<Sinks>()) {
   if (on_terminal) {
-    sinks_->terminal = std::make_shared<spdlog::logger>("terminal", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    sinks_->terminal =
+        std::make_shared<spdlog::logger>("terminal", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     sinks_->terminal->set_pattern("%v");
   }
   if (!file.empty()) {
     try {
-      sinks_->file = std::make_shared<spdlog::logger>("file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string()));
+      sinks_->file = std::make_shared<spdlog::logger>(
+          "file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string()));
     } catch (const spdlog::spdlog_ex& error) {
       throw UserError(str(file.string(), ": cannot write the log: ", error.what()));
     }
@@ -45,9 +48,15 @@ Logger::Logger(int rank, bool on_terminal, const std::filesystem::path& file) : 
 }
 Logger::~Logger() = default;
 
-void Logger::info(std::string_view line) { sinks_->write(spdlog::level::info, line); }
-void Logger::warning(std::string_view line) { sinks_->write(spdlog::level::warn, str("warning: ", line)); }
-void Logger::error(std::string_view line) { sinks_->write(spdlog::level::err, str("error: ", line)); }
+void Logger::info(std::string_view line) {
+  sinks_->write(spdlog::level::info, line);
+}
+void Logger::warning(std::string_view line) {
+  sinks_->write(spdlog::level::warn, str("warning: ", line));
+}
+void Logger::error(std::string_view line) {
+  sinks_->write(spdlog::level::err, str("error: ", line));
+}
 
 void Logger::set_terminal_guard(void (*before)(void*), void (*after)(void*), void* context) {
   sinks_->before = before;

@@ -20,8 +20,8 @@ struct LayerCache {
 
 // A core that appends the new rows to the cache and attends to all rows so far.
 AttentionCore cached_attention(LayerCache& cache, const int64_t& past, int64_t capacity) {
-  return [&cache, &past, capacity](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const HeadRange& heads,
-                                   const AttentionPattern& pattern) {
+  return [&cache, &past, capacity](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                   const HeadRange& heads, const AttentionPattern& pattern) {
     if (!cache.k.defined()) {
       cache.k = at::empty({1, capacity, k.size(2), k.size(3)}, k.options());
       cache.v = at::empty_like(cache.k);
@@ -31,20 +31,21 @@ AttentionCore cached_attention(LayerCache& cache, const int64_t& past, int64_t c
     cache.v.narrow(1, past, rows).copy_(v);
     const Rows q_rows = {{past, rows}}, k_rows = {{0, past + rows}};
     const AttentionBackend backend = past == 0 ? AttentionBackend::kAuto : AttentionBackend::kNaive;
-    return attention_block(q, cache.k.narrow(1, 0, past + rows), cache.v.narrow(1, 0, past + rows), q_rows, k_rows, heads, pattern,
-                           backend)
+    return attention_block(q, cache.k.narrow(1, 0, past + rows), cache.v.narrow(1, 0, past + rows), q_rows,
+                           k_rows, heads, pattern, backend)
         .out;
   };
 }
 
 }  // namespace
 
-std::vector<int32_t> generate_greedy(Decoder& decoder, const std::vector<int32_t>& prompt, const GenerateOptions& options) {
+std::vector<int32_t> generate_greedy(Decoder& decoder, const std::vector<int32_t>& prompt,
+                                     const GenerateOptions& options) {
   if (prompt.empty()) throw UserError("prompt: no token to continue; give --prompt \"some text\"");
   for (const int32_t id : prompt)
     if (id < 0 || id >= decoder.config.vocab_size)
-      throw UserError(str("prompt: token id ", id, " is outside the model's vocabulary of ", decoder.config.vocab_size,
-                          "; the tokenizer belongs to another model"));
+      throw UserError(str("prompt: token id ", id, " is outside the model's vocabulary of ",
+                          decoder.config.vocab_size, "; the tokenizer belongs to another model"));
   c10::NoGradGuard no_grad;
   const int64_t capacity = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
   int64_t past = 0;

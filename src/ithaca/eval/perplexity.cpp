@@ -15,7 +15,9 @@ namespace ithaca {
 double EvalResult::eval_loss() const {
   return labels == 0 ? std::numeric_limits<double>::quiet_NaN() : loss_sum / static_cast<double>(labels);
 }
-double EvalResult::perplexity() const { return std::exp(eval_loss()); }
+double EvalResult::perplexity() const {
+  return std::exp(eval_loss());
+}
 
 EvalResult evaluate(Decoder& decoder, const Dataset& dataset, DeviceMesh& mesh, int64_t batch_size,
                     const std::function<void(double)>& progress) {

@@ -16,8 +16,9 @@ struct EvalResult {
   double perplexity() const;  // exp(eval_loss)
 };
 
-// Rows are dealt to the data replicas in turn, `batch_size` at a time, and each cut over its sequence group. Collective over the mesh; every rank gets the result. No
-// gradients are touched. `progress` gets the fraction done; may be empty.
+// Rows are dealt to the data replicas in turn, `batch_size` at a time, and each cut over its sequence group.
+// Collective over the mesh; every rank gets the result. No gradients are touched. `progress` gets the
+// fraction done; may be empty.
 EvalResult evaluate(Decoder& decoder, const Dataset& dataset, DeviceMesh& mesh, int64_t batch_size,
                     const std::function<void(double)>& progress);
 

@@ -26,7 +26,7 @@ using Acc = std::conditional_t<std::is_same_v<T, double>, double, float>;
   /* Sum of a[i] b[i]. */                                                                                   \
   Acc<T> dot(const T* a, const T* b, int64_t n);                                                            \
   /* Loss of one row of logits [V], whose logit of the label is `label_logit` (logits[label] itself is not  \
-     read: the caller may know it better). gradient: logits become softmax - one_hot(label). */                                  \
+     read: the caller may know it better). gradient: logits become softmax - one_hot(label). */             \
   Acc<T> cross_entropy_row(T* logits, int64_t V, int64_t label, Acc<T> label_logit, bool gradient);         \
   /* to[i] += from[i] */                                                                                    \
   void accumulate_row(Acc<T>* to, const T* from, int64_t n);

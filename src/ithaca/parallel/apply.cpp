@@ -6,14 +6,17 @@
 
 namespace ithaca {
 
-void apply_parallelism(Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh, AttentionBackend backend) {
-  split_heads(decoder.layers.front().self_attn.heads, plan.degrees.ulysses);  // refuses a degree above the heads
-  for (DecoderLayer& layer : decoder.layers) layer.self_attn.core = ulysses_attention(mesh.group(Axis::kUlysses), backend);
+void apply_parallelism(Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh,
+                       AttentionBackend backend) {
+  split_heads(decoder.layers.front().self_attn.heads,
+              plan.degrees.ulysses);  // refuses a degree above the heads
+  for (DecoderLayer& layer : decoder.layers)
+    layer.self_attn.core = ulysses_attention(mesh.group(Axis::kUlysses), backend);
   if (plan.activation_checkpoint) decoder.run_layer = checkpointed(decoder.run_layer);
 }
 
-int64_t predicted_attention_bytes(const Decoder& decoder, const ParallelPlan& plan, int sequence_rank, int64_t batch,
-                                  int64_t length) {
+int64_t predicted_attention_bytes(const Decoder& decoder, const ParallelPlan& plan, int sequence_rank,
+                                  int64_t batch, int64_t length) {
   const int ranks = plan.degrees.ulysses;
   if (ranks == 1) return 0;
   const auto element = static_cast<int64_t>(c10::elementSize(decoder.dtype()));

@@ -9,7 +9,8 @@ namespace fs = std::filesystem;
 
 namespace ithaca {
 
-RunReport::RunReport(const ResolvedSettings& settings, Logger& logger, int64_t total_steps, std::optional<int64_t> first_step)
+RunReport::RunReport(const ResolvedSettings& settings, Logger& logger, int64_t total_steps,
+                     std::optional<int64_t> first_step)
     : settings_(settings),
       logger_(logger),
       total_steps_(total_steps),
@@ -21,7 +22,9 @@ RunReport::RunReport(const ResolvedSettings& settings, Logger& logger, int64_t t
                              [](void* bar) { static_cast<Progress*>(bar)->show(); }, &progress_);
 }
 
-RunReport::~RunReport() { logger_.set_terminal_guard(nullptr, nullptr, nullptr); }
+RunReport::~RunReport() {
+  logger_.set_terminal_guard(nullptr, nullptr, nullptr);
+}
 
 double RunReport::seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
@@ -31,7 +34,8 @@ void RunReport::log(StepRecord record) {
   record.total_steps = total_steps_;
   record.elapsed_seconds = seconds();
   const auto done = static_cast<double>(record.current_steps - first_step_);
-  record.remaining_seconds = record.elapsed_seconds / done * static_cast<double>(total_steps_ - record.current_steps);
+  record.remaining_seconds =
+      record.elapsed_seconds / done * static_cast<double>(total_steps_ - record.current_steps);
   log_.write(record);
   progress_.log(record);
 }
@@ -58,12 +62,13 @@ void RunReport::finish(const RunState& state, double epoch, int64_t samples, con
   const fs::path folder = settings_.values.output_dir;
   const double runtime = seconds();
   const auto steps = static_cast<double>(state.step - first_step_);
-  const TrainResults results = {.epoch = epoch,
-                                .total_flos = state.total_flops,
-                                .train_loss = state.step == 0 ? 0 : state.loss_sum / static_cast<double>(state.step),
-                                .train_runtime = runtime,
-                                .train_samples_per_second = static_cast<double>(samples) / runtime,
-                                .train_steps_per_second = steps / runtime};
+  const TrainResults results = {
+      .epoch = epoch,
+      .total_flos = state.total_flops,
+      .train_loss = state.step == 0 ? 0 : state.loss_sum / static_cast<double>(state.step),
+      .train_runtime = runtime,
+      .train_samples_per_second = static_cast<double>(samples) / runtime,
+      .train_steps_per_second = steps / runtime};
   save_results(folder, "train", result_values(results));
   // HF's keys are numbers; what a layout costs is a list, added beside them.
   const fs::path file = folder / "train_results.json";
@@ -80,7 +85,8 @@ void RunReport::finish(const RunState& state, double epoch, int64_t samples, con
       points.steps.push_back(record.current_steps);
       points.losses.push_back(record.loss ? *record.loss : record.eval_loss.value_or(0));
     }
-    draw_loss(folder / "training_loss.png", training, "training loss: " + folder.filename().string(), evaluation);
+    draw_loss(folder / "training_loss.png", training, "training loss: " + folder.filename().string(),
+              evaluation);
   }
   logger_.info(results_table("train", result_values(results)));
 }

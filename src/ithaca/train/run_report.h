@@ -1,4 +1,5 @@
-// What rank 0 shows and writes about a training run: the terminal, trainer_log.jsonl, the picture, trainer_state.json, the results.
+// What rank 0 shows and writes about a training run: the terminal, trainer_log.jsonl, the picture,
+// trainer_state.json, the results.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -24,7 +25,8 @@ struct LayoutFigures {
 class RunReport {
  public:
   // `first_step`: steps done before, set when the run was resumed.
-  RunReport(const ResolvedSettings& settings, Logger& logger, int64_t total_steps, std::optional<int64_t> first_step);
+  RunReport(const ResolvedSettings& settings, Logger& logger, int64_t total_steps,
+            std::optional<int64_t> first_step);
   ~RunReport();
   RunReport(const RunReport&) = delete;
   RunReport& operator=(const RunReport&) = delete;

@@ -6,12 +6,8 @@
 
 namespace ithaca {
 Json RunState::to_json() const {
-  return {{"step", step},
-          {"tokens_seen", tokens_seen},
-          {"total_flops", total_flops},
-          {"loss_sum", loss_sum},
-          {"log_loss_sum", log_loss_sum},
-          {"log_labels", log_labels}};
+  return {{"step", step},         {"tokens_seen", tokens_seen},   {"total_flops", total_flops},
+          {"loss_sum", loss_sum}, {"log_loss_sum", log_loss_sum}, {"log_labels", log_labels}};
 }
 
 RunState RunState::from_json(const Json& json, const std::string& source) {

@@ -1,4 +1,5 @@
-// What a training run remembers besides weights, optimizer and log: position, and the sums of the log line in progress. It goes into each checkpoint.
+// What a training run remembers besides weights, optimizer and log: position, and the sums of the log line in
+// progress. It goes into each checkpoint.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -8,11 +9,11 @@
 namespace ithaca {
 
 struct RunState {
-  int64_t step = 0;              // updates done
-  int64_t tokens_seen = 0;       // input tokens without padding, all ranks
+  int64_t step = 0;         // updates done
+  int64_t tokens_seen = 0;  // input tokens without padding, all ranks
   double total_flops = 0;
-  double loss_sum = 0;           // over all steps: of step means, for train_loss
-  double log_loss_sum = 0;       // token losses since the last logged line
+  double loss_sum = 0;      // over all steps: of step means, for train_loss
+  double log_loss_sum = 0;  // token losses since the last logged line
   int64_t log_labels = 0;
 
   // Numbers keep their exact bits.

@@ -20,9 +20,10 @@ constexpr int64_t kTotals = 5;  // float64 values in the one small all-reduce of
 
 // Flags are summed too: above zero means that some rank raised it.
 StepTotals all_reduce_totals(const StepTotals& mine, DeviceMesh& mesh) {
-  at::Tensor values = at::tensor({mine.loss_sum, static_cast<double>(mine.labels), static_cast<double>(mine.tokens),
-                                  mine.sum_of_squared_lengths, mine.stop ? 1.0 : 0.0},
-                                 at::kDouble);
+  at::Tensor values =
+      at::tensor({mine.loss_sum, static_cast<double>(mine.labels), static_cast<double>(mine.tokens),
+                  mine.sum_of_squared_lengths, mine.stop ? 1.0 : 0.0},
+                 at::kDouble);
   ITHACA_CHECK(values.numel() == kTotals);
   mesh.world().all_reduce(values);
   const double* v = values.const_data_ptr<double>();
@@ -54,21 +55,24 @@ double sum_of_squared_lengths(const Batch& batch) {
     const double loss = losses.const_data_ptr<double>()[r];
     if (!std::isfinite(loss)) ranks += str(ranks.empty() ? "" : ", ", r, " (", loss, ")");
   }
-  throw NumericsError(str("the step was not applied: ",
-                          ranks.empty() ? str("the gradient norm is ", grad_norm) : "the loss is not finite on rank " + ranks,
-                          "; the weights are those of the step before. Try a smaller learning_rate, or float32 instead of bf16"));
+  throw NumericsError(str(
+      "the step was not applied: ",
+      ranks.empty() ? str("the gradient norm is ", grad_norm) : "the loss is not finite on rank " + ranks,
+      "; the weights are those of the step before. Try a smaller learning_rate, or float32 instead of bf16"));
 }
 
 }  // namespace
 
-int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh, const at::Tensor& gradients,
-                             const std::vector<Batch>& micro_batches) {
+int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh,
+                             const at::Tensor& gradients, const std::vector<Batch>& micro_batches) {
   Communicator& reduced = mesh.sequence_data();
-  int64_t bytes = all_reduce_gradients_bytes(gradients.numel(), gradients.element_size(), reduced.size(), reduced.rank()) +
+  int64_t bytes = all_reduce_gradients_bytes(gradients.numel(), gradients.element_size(), reduced.size(),
+                                             reduced.rank()) +
                   all_reduce_cost(mesh.world().size(), mesh.world().rank(), kTotals, sizeof(double)).bytes;
   for (const Batch& batch : micro_batches)
     if (batch.input_ids.numel() > 0)
-      bytes += predicted_attention_bytes(decoder, plan, mesh.sequence().rank(), batch.input_ids.size(0), batch.input_ids.size(1));
+      bytes += predicted_attention_bytes(decoder, plan, mesh.sequence().rank(), batch.input_ids.size(0),
+                                         batch.input_ids.size(1));
   return bytes;
 }
 
@@ -80,7 +84,8 @@ StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimi
   mine.stop = stop_requested;
   for (std::size_t m = 0; m < micro_batches.size(); ++m) {
     const Batch& batch = micro_batches[m];
-    if (batch.input_ids.numel() == 0) continue;  // the end of an epoch left nothing for this replica; its whole sequence group skips
+    if (batch.input_ids.numel() == 0)
+      continue;  // the end of an epoch left nothing for this replica; its whole sequence group skips
     const SequenceShard shard = shard_batch(batch, sequence.rank(), sequence.size());
     const at::Tensor loss = decoder.loss_sum(shard.input, shard.labels);
     torch::autograd::backward({loss}, {});
@@ -90,7 +95,8 @@ StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimi
       mine.tokens += batch.num_tokens;
       mine.sum_of_squared_lengths += sum_of_squared_lengths(batch);
     }
-    if (options.progress) options.progress(static_cast<double>(m + 1) / static_cast<double>(micro_batches.size()));
+    if (options.progress)
+      options.progress(static_cast<double>(m + 1) / static_cast<double>(micro_batches.size()));
   }
 
   all_reduce_gradients(gradients, mesh.sequence_data());

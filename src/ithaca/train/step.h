@@ -1,5 +1,6 @@
-// One training step, as a sentence: micro-batches -> cut for this rank -> loss sum -> backward -> gradients summed over ranks -> one small all-reduce -> scale and
-// clip -> AdamW. Contract "Loss and gradients" of docs/architecture.md: sums everywhere, one division by the step's global count of labels.
+// One training step, as a sentence: micro-batches -> cut for this rank -> loss sum -> backward -> gradients
+// summed over ranks -> one small all-reduce -> scale and clip -> AdamW. Contract "Loss and gradients" of
+// docs/architecture.md: sums everywhere, one division by the step's global count of labels.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -14,13 +15,13 @@
 
 namespace ithaca {
 
-struct StepTotals {      // over all ranks and micro-batches
-  double loss_sum = 0;   // of token losses
-  int64_t labels = 0;    // that were counted
-  int64_t tokens = 0;    // of input, without padding
+struct StepTotals {                   // over all ranks and micro-batches
+  double loss_sum = 0;                // of token losses
+  int64_t labels = 0;                 // that were counted
+  int64_t tokens = 0;                 // of input, without padding
   double sum_of_squared_lengths = 0;  // of documents: attention's share of the work
-  double grad_norm = 0;  // of the mean loss's gradient, before clipping
-  bool stop = false;     // some rank was asked to stop
+  double grad_norm = 0;               // of the mean loss's gradient, before clipping
+  bool stop = false;                  // some rank was asked to stop
 };
 
 struct StepOptions {
@@ -28,12 +29,14 @@ struct StepOptions {
   std::function<void(double)> progress;  // told the fraction of the step that is done; may be empty
 };
 
-// Bytes that this rank sends in one train_step over `micro_batches`, by the formulas of docs/architecture.md ("Bytes").
-int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh, const at::Tensor& gradients,
-                             const std::vector<Batch>& micro_batches);
+// Bytes that this rank sends in one train_step over `micro_batches`, by the formulas of docs/architecture.md
+// ("Bytes").
+int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh,
+                             const at::Tensor& gradients, const std::vector<Batch>& micro_batches);
 
-// `gradients` is the flat buffer of the decoder's parameters (allocate_gradients), zero on entry and on return. Collective over the mesh. Throws
-// NumericsError on every rank, before the update, when a loss or gradient is not finite.
+// `gradients` is the flat buffer of the decoder's parameters (allocate_gradients), zero on entry and on
+// return. Collective over the mesh. Throws NumericsError on every rank, before the update, when a loss or
+// gradient is not finite.
 StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimizer, DeviceMesh& mesh,
                       const std::vector<Batch>& micro_batches, double learning_rate, bool stop_requested,
                       const StepOptions& options);

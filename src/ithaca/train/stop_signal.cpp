@@ -20,7 +20,9 @@ StopSignal::StopSignal() {
   ITHACA_CHECK(fd_ >= 0);
 }
 
-StopSignal::~StopSignal() { ::close(fd_); }
+StopSignal::~StopSignal() {
+  ::close(fd_);
+}
 
 bool StopSignal::requested() {
   signalfd_siginfo info;

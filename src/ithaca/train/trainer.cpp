@@ -51,7 +51,9 @@ class Trainer {
   void evaluate_now();
   void save_checkpoint();
   void finish();
-  double epoch() const { return static_cast<double>(state_.step) / static_cast<double>(sampler_.steps_per_epoch()); }
+  double epoch() const {
+    return static_cast<double>(state_.step) / static_cast<double>(sampler_.steps_per_epoch());
+  }
   bool leads() const { return context_.world.rank() == 0; }
   NamedTensors optimizer_state() const { return optimizer_->state(); }
 
@@ -72,15 +74,16 @@ class Trainer {
   RunState state_;
   std::unique_ptr<RunReport> report_;  // rank 0
   bool stop_ = false;
-  int64_t samples_ = 0;                // trained on by this process's run
-  LayoutFigures layout_;               // this rank's part of the bytes
+  int64_t samples_ = 0;   // trained on by this process's run
+  LayoutFigures layout_;  // this rank's part of the bytes
   std::chrono::steady_clock::time_point log_started_;
   int64_t log_tokens_ = 0;
   double log_flops_ = 0;
 };
 
 // Rank 0 of each machine tokenises, the others find the cache.
-Dataset open_data(const TrainContext& context, const std::string& file, const Tokenizer& tokenizer, int64_t vocab_size, bool training) {
+Dataset open_data(const TrainContext& context, const std::string& file, const Tokenizer& tokenizer,
+                  int64_t vocab_size, bool training) {
   const Settings& s = context.settings.values;
   DatasetOptions options = {.file = file,
                             .cutoff_len = s.cutoff_len,
@@ -124,7 +127,8 @@ Trainer::Trainer(const TrainContext& context)
       decoder_(load_decoder(settings_, read_run_config(settings_))),
       data_(open_data(context, settings_.train_file, tokenizer_, decoder_->config.vocab_size, true)),
       sampler_({.num_samples = data_.size(),
-                .global_batch = settings_.per_device_train_batch_size * settings_.gradient_accumulation_steps * plan_.degrees.data,
+                .global_batch = settings_.per_device_train_batch_size *
+                                settings_.gradient_accumulation_steps * plan_.degrees.data,
                 .seed = static_cast<uint64_t>(settings_.seed),
                 .shuffle = !settings_.disable_shuffling}) {
   if (!settings_.eval_file.empty() && settings_.eval_steps > 0)
@@ -134,8 +138,10 @@ Trainer::Trainer(const TrainContext& context)
   optimizer_ = std::make_unique<Optimizer>(optimizer_options(settings_), optimizer_entries(*decoder_));
   total_steps_ = settings_.max_steps > 0
                      ? settings_.max_steps
-                     : static_cast<int64_t>(std::ceil(settings_.num_train_epochs * static_cast<double>(sampler_.steps_per_epoch())));
-  schedule_ = {settings_.lr_scheduler_type, settings_.learning_rate, settings_.warmup_steps, settings_.warmup_ratio, total_steps_};
+                     : static_cast<int64_t>(std::ceil(settings_.num_train_epochs *
+                                                      static_cast<double>(sampler_.steps_per_epoch())));
+  schedule_ = {settings_.lr_scheduler_type, settings_.learning_rate, settings_.warmup_steps,
+               settings_.warmup_ratio, total_steps_};
 }
 
 // Goes on from the newest whole checkpoint, or the one that was named.
@@ -149,7 +155,8 @@ void Trainer::resume() {
     if (leads())
       for (const std::string& line : skipped) context_.logger.warning(line);
     if (!found && wish == "true")
-      throw UserError(str("resume_from_checkpoint true: no whole checkpoint-N in ", output_dir_.string(), "; leave it out to start anew"));
+      throw UserError(str("resume_from_checkpoint true: no whole checkpoint-N in ", output_dir_.string(),
+                          "; leave it out to start anew"));
     if (!found) return;
     folder = found->path;
   } else {
@@ -164,18 +171,20 @@ void Trainer::resume() {
     throw UserError(str(folder.string(), " is at step ", state_.step, ", beyond the ", total_steps_,
                         " steps of this run; raise max_steps or start anew with --overwrite_output_dir"));
   if (!leads()) return;
-  context_.logger.info(str("resuming ", folder.string(), ": step ", state_.step, " of ", total_steps_, ", epoch ", epoch()));
+  context_.logger.info(
+      str("resuming ", folder.string(), ": step ", state_.step, " of ", total_steps_, ", epoch ", epoch()));
   const Json now = fingerprint_of_arithmetic(context_);
   if (saved.state.at("arithmetic") != now)
-    context_.logger.warning(str("the checkpoint was written under ", saved.state.at("arithmetic").dump(), ", this run has ", now.dump(),
+    context_.logger.warning(str("the checkpoint was written under ", saved.state.at("arithmetic").dump(),
+                                ", this run has ", now.dump(),
                                 ": it goes on, but its bits may differ from those of an unbroken run"));
 }
 
 std::vector<Batch> Trainer::micro_batches(int64_t step) const {
   std::vector<Batch> batches;
   for (int64_t m = 0; m < settings_.gradient_accumulation_steps; ++m)
-    batches.push_back(data_.batch(sampler_.micro_batch(step, mesh_.coordinate(Axis::kData), plan_.degrees.data, m,
-                                                       settings_.gradient_accumulation_steps)));
+    batches.push_back(data_.batch(sampler_.micro_batch(
+        step, mesh_.coordinate(Axis::kData), plan_.degrees.data, m, settings_.gradient_accumulation_steps)));
   return batches;
 }
 
@@ -185,8 +194,8 @@ void Trainer::train_one_step() {
   const int64_t sent_before = mesh_.bytes_sent();
   StepOptions options = {.max_grad_norm = settings_.max_grad_norm, .progress = {}};
   if (report_) options.progress = [&](double fraction) { report_->tick(fraction); };
-  const StepTotals totals =
-      train_step(*decoder_, gradients_, *optimizer_, mesh_, batches, learning_rate, context_.stop.requested(), options);
+  const StepTotals totals = train_step(*decoder_, gradients_, *optimizer_, mesh_, batches, learning_rate,
+                                       context_.stop.requested(), options);
   layout_.bytes_sent_per_step = mesh_.bytes_sent() - sent_before;
   layout_.bytes_predicted_per_step = predicted_step_bytes(*decoder_, plan_, mesh_, gradients_, batches);
 
@@ -202,7 +211,8 @@ void Trainer::train_one_step() {
   log_flops_ += flops;
   stop_ = totals.stop;
   if (report_) report_->step_done(state_.step);
-  if (state_.step % settings_.logging_steps == 0 || state_.step == total_steps_) log_step(totals, learning_rate);
+  if (state_.step % settings_.logging_steps == 0 || state_.step == total_steps_)
+    log_step(totals, learning_rate);
 }
 
 void Trainer::log_step(const StepTotals& totals, double learning_rate) {
@@ -241,13 +251,15 @@ void Trainer::evaluate_now() {
   log_started_ = std::chrono::steady_clock::now();  // evaluation is not training time
 }
 
-// All ranks hold the same weights and optimizer: rank 0 writes, the others wait, so that none runs ahead of a checkpoint that failed.
+// All ranks hold the same weights and optimizer: rank 0 writes, the others wait, so that none runs ahead of a
+// checkpoint that failed.
 void Trainer::save_checkpoint() {
   if (leads()) {
     const fs::path temporary = begin_checkpoint(output_dir_, state_.step);
     save_model_folder(*decoder_, temporary, model_folder(settings_));
     report_->write_state(temporary, state_, epoch());
-    // Training draws no random numbers (no dropout; the order of samples is arithmetic on seed and step): the seed is the whole RNG state.
+    // Training draws no random numbers (no dropout; the order of samples is arithmetic on seed and step): the
+    // seed is the whole RNG state.
     write_training_state(temporary,
                          {state_.step,
                           {{"run", state_.to_json()},
@@ -255,7 +267,8 @@ void Trainer::save_checkpoint() {
                            {"arithmetic", fingerprint_of_arithmetic(context_)},
                            {"torch", TORCH_VERSION}}},
                          optimizer_state());
-    const fs::path folder = commit_checkpoint(temporary, output_dir_, state_.step, settings_.save_total_limit);
+    const fs::path folder =
+        commit_checkpoint(temporary, output_dir_, state_.step, settings_.save_total_limit);
     context_.logger.info("saved " + folder.string());
   }
   context_.world.barrier();
@@ -272,8 +285,9 @@ void Trainer::finish() {
   if (leads()) {
     save_model_folder(*decoder_, output_dir_, model_folder(settings_));
     const int64_t* peak = peaks.const_data_ptr<int64_t>();
-    report_->finish(state_, epoch(), samples_,
-                    {bytes[0].item<int64_t>(), bytes[1].item<int64_t>(), {peak, peak + context_.world.size()}});
+    report_->finish(
+        state_, epoch(), samples_,
+        {bytes[0].item<int64_t>(), bytes[1].item<int64_t>(), {peak, peak + context_.world.size()}});
   }
   context_.world.barrier();
 }
@@ -282,8 +296,9 @@ ExitCode Trainer::run() {
   resume();
   if (leads()) {
     write_file(output_dir_ / "resolved_settings.yaml", settings_to_yaml(context_.settings));
-    context_.logger.info(str("training on ", data_.num_tokens(), " tokens in ", data_.size(), " rows", data_.from_cache() ? " (cached)" : "",
-                             ": ", total_steps_, " steps, ", plan_.degrees.data, " data x ", plan_.degrees.ulysses, " ulysses ranks"));
+    context_.logger.info(str("training on ", data_.num_tokens(), " tokens in ", data_.size(), " rows",
+                             data_.from_cache() ? " (cached)" : "", ": ", total_steps_, " steps, ",
+                             plan_.degrees.data, " data x ", plan_.degrees.ulysses, " ulysses ranks"));
     report_ = std::make_unique<RunReport>(context_.settings, context_.logger, total_steps_,
                                           state_.step > 0 ? std::optional(state_.step) : std::nullopt);
   }
@@ -294,7 +309,9 @@ ExitCode Trainer::run() {
     if (eval_data_ && (state_.step % settings_.eval_steps == 0 || last)) evaluate_now();
     if (stop_ && !last) {
       save_checkpoint();
-      if (leads()) context_.logger.info(str("stopped by a signal after step ", state_.step, "; the same command goes on from there"));
+      if (leads())
+        context_.logger.info(
+            str("stopped by a signal after step ", state_.step, "; the same command goes on from there"));
       return kStoppedAndSaved;
     }
     if (settings_.save_steps > 0 && state_.step % settings_.save_steps == 0) save_checkpoint();
@@ -308,7 +325,9 @@ ExitCode Trainer::run() {
 ExitCode train(const TrainContext& context) {
   std::error_code error;
   if (context.world.rank() == 0) fs::create_directories(context.settings.values.output_dir, error);
-  if (error) throw UserError(str("output_dir ", context.settings.values.output_dir, ": cannot be made: ", error.message()));
+  if (error)
+    throw UserError(
+        str("output_dir ", context.settings.values.output_dir, ": cannot be made: ", error.message()));
   return Trainer(context).run();
 }
 

@@ -1,4 +1,5 @@
-// Causal language-model training from settings to an output folder: data, model, layout, loop, checkpoints, results.
+// Causal language-model training from settings to an output folder: data, model, layout, loop, checkpoints,
+// results.
 #pragma once
 #include "ithaca/base/error.h"
 #include "ithaca/base/log.h"
@@ -17,8 +18,8 @@ struct TrainContext {
   StopSignal& stop;
 };
 
-// Collective over the world. Returns kDone, or kStoppedAndSaved after a stop signal: the step is finished and saved as a checkpoint. Throws the errors of
-// base/error.h.
+// Collective over the world. Returns kDone, or kStoppedAndSaved after a stop signal: the step is finished and
+// saved as a checkpoint. Throws the errors of base/error.h.
 ExitCode train(const TrainContext& context);
 
 }  // namespace ithaca

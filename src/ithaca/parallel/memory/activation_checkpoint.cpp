@@ -17,7 +17,8 @@ struct CheckpointState : torch::CustomClassHolder {
 
 class Checkpoint : public Function<Checkpoint> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const c10::intrusive_ptr<CheckpointState>& state) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
+                            const c10::intrusive_ptr<CheckpointState>& state) {
     ctx->save_for_backward({x});
     ctx->saved_data["state"] = at::IValue::make_capsule(state);
     c10::NoGradGuard no_grad;
@@ -25,7 +26,8 @@ class Checkpoint : public Function<Checkpoint> {
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    const auto state = c10::static_intrusive_pointer_cast<CheckpointState>(ctx->saved_data["state"].toCapsule());
+    const auto state =
+        c10::static_intrusive_pointer_cast<CheckpointState>(ctx->saved_data["state"].toCapsule());
     const at::Tensor x = ctx->get_saved_variables()[0].detach().requires_grad_(true);
     at::Tensor y;
     {

@@ -14,11 +14,14 @@ int64_t bytes_of(const std::vector<at::Tensor>& pieces) {
   return bytes;
 }
 
-// The bytes [offset, offset + piece's size) of `buffer`, seen with the piece's dtype and shape, or an undefined tensor where the dtype
-// does not allow that offset (float32 pieces behind an odd number of bf16 ones).
+// The bytes [offset, offset + piece's size) of `buffer`, seen with the piece's dtype and shape, or an
+// undefined tensor where the dtype does not allow that offset (float32 pieces behind an odd number of bf16
+// ones).
 at::Tensor typed_view(const at::Tensor& buffer, int64_t offset, const at::Tensor& piece) {
   if (offset % piece.element_size() != 0) return {};
-  return buffer.narrow(0, offset, static_cast<int64_t>(piece.nbytes())).view(piece.scalar_type()).view(piece.sizes());
+  return buffer.narrow(0, offset, static_cast<int64_t>(piece.nbytes()))
+      .view(piece.scalar_type())
+      .view(piece.sizes());
 }
 
 void pack(const at::Tensor& buffer, int64_t offset, const at::Tensor& piece) {
@@ -45,8 +48,12 @@ void unpack(const at::Tensor& buffer, int64_t offset, at::Tensor& piece) {
 
 Exchange::Exchange(Communicator& group) : group_(group), outgoing_(group.size()), incoming_(group.size()) {}
 
-void Exchange::send(int to, at::Tensor piece) { outgoing_[to].push_back(std::move(piece)); }
-void Exchange::receive(int from, at::Tensor piece) { incoming_[from].push_back(std::move(piece)); }
+void Exchange::send(int to, at::Tensor piece) {
+  outgoing_[to].push_back(std::move(piece));
+}
+void Exchange::receive(int from, at::Tensor piece) {
+  incoming_[from].push_back(std::move(piece));
+}
 
 void Exchange::run() {
   const int self = group_.rank();

@@ -1,4 +1,5 @@
-// One all_to_all that carries many strided pieces: pack, exchange, unpack. Pieces of any dtype travel as their bytes.
+// One all_to_all that carries many strided pieces: pack, exchange, unpack. Pieces of any dtype travel as
+// their bytes.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -13,8 +14,9 @@ class Exchange {
  public:
   explicit Exchange(Communicator& group);
 
-  // Pieces for and from each rank, in the order in which they travel: what rank a sends to b must agree in number, dtype and size with
-  // what b receives from a. Views are read and written in run(). Pieces for the own rank are copied, not sent.
+  // Pieces for and from each rank, in the order in which they travel: what rank a sends to b must agree in
+  // number, dtype and size with what b receives from a. Views are read and written in run(). Pieces for the
+  // own rank are copied, not sent.
   void send(int to, at::Tensor piece);
   void receive(int from, at::Tensor piece);
 

@@ -1,5 +1,6 @@
 // Sequence groups in DeepSpeed's words (deepspeed.utils.groups): values, no globals.
-// Sequence groups are consecutive ranks i*sp .. (i+1)*sp - 1; a sequence-data group holds sp * dp ranks: gradients are summed over it.
+// Sequence groups are consecutive ranks i*sp .. (i+1)*sp - 1; a sequence-data group holds sp * dp ranks:
+// gradients are summed over it.
 #pragma once
 #include <memory>
 

@@ -1,5 +1,5 @@
-// Which rows of a sequence lie on which rank, and a batch cut accordingly. Ulysses: contiguous split, the first T mod P ranks hold one
-// row more, no padding.
+// Which rows of a sequence lie on which rank, and a batch cut accordingly. Ulysses: contiguous split, the
+// first T mod P ranks hold one row more, no padding.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -12,7 +12,8 @@ namespace ithaca {
 // Rows by rank: sums to `length`.
 std::vector<int64_t> contiguous_split(int64_t length, int ranks);
 
-// One rank's part of a batch, as the decoder takes it. Labels were shifted before the cut, positions and document bounds stay global.
+// One rank's part of a batch, as the decoder takes it. Labels were shifted before the cut, positions and
+// document bounds stay global.
 struct SequenceShard {
   DecoderInput input;
   at::Tensor labels;  // [B, S]

@@ -32,7 +32,8 @@ at::Tensor kv_heads_of(const at::Tensor& t, const UlyssesSplit& split, int j) {
 }
 
 // Tensor like `t` with the row and head sizes and the dtype given, in the same order of dims.
-at::Tensor empty_like_with(const at::Tensor& t, int64_t row_dim, int64_t rows, int64_t heads, at::ScalarType dtype) {
+at::Tensor empty_like_with(const at::Tensor& t, int64_t row_dim, int64_t rows, int64_t heads,
+                           at::ScalarType dtype) {
   std::vector<int64_t> sizes = t.sizes().vec();
   sizes[row_dim] = rows;
   sizes[2] = heads;
@@ -43,7 +44,8 @@ at::Tensor empty_like_with(const at::Tensor& t, int64_t row_dim, int64_t rows, i
 }
 
 // q, k, v of this rank's rows -> of its heads, whole sequence. Also moves dout (k, v undefined then).
-QueryKeyValue exchange_to_heads(const QueryKeyValue& local, const UlyssesSplit& split, Communicator& group, int64_t row_dim) {
+QueryKeyValue exchange_to_heads(const QueryKeyValue& local, const UlyssesSplit& split, Communicator& group,
+                                int64_t row_dim) {
   const HeadRange& mine = split.heads[group.rank()];
   QueryKeyValue full;
   full.q = empty_like_with(local.q, row_dim, split.length(), mine.q_count);
@@ -66,7 +68,8 @@ QueryKeyValue exchange_to_heads(const QueryKeyValue& local, const UlyssesSplit& 
 }
 
 // The way back for one tensor of query heads (out, or dq alone).
-at::Tensor exchange_to_rows(const at::Tensor& full, const UlyssesSplit& split, Communicator& group, int64_t row_dim) {
+at::Tensor exchange_to_rows(const at::Tensor& full, const UlyssesSplit& split, Communicator& group,
+                            int64_t row_dim) {
   const int64_t q_count = split.heads[0].q_total;
   at::Tensor local = empty_like_with(full, row_dim, split.rows[group.rank()], q_count);
   Exchange exchange(group);
@@ -86,10 +89,11 @@ std::vector<int64_t> kv_heads_by_sharing(const UlyssesSplit& split, int owner, b
   return heads;
 }
 
-// dq (element type), dk, dv (opmath) of this rank's heads over the whole sequence -> of its rows, all heads, in the element type. A kv head used by
-// one rank travels in the element type; one used by several travels in opmath and is summed in rank order.
-QueryKeyValue exchange_grads_to_rows(const QueryKeyValue& full, at::ScalarType element, const UlyssesSplit& split,
-                                     Communicator& group, int64_t row_dim) {
+// dq (element type), dk, dv (opmath) of this rank's heads over the whole sequence -> of its rows, all heads,
+// in the element type. A kv head used by one rank travels in the element type; one used by several travels in
+// opmath and is summed in rank order.
+QueryKeyValue exchange_grads_to_rows(const QueryKeyValue& full, at::ScalarType element,
+                                     const UlyssesSplit& split, Communicator& group, int64_t row_dim) {
   const int rank = group.rank();
   const int64_t rows = split.rows[rank];
   const int64_t q_total = split.heads[0].q_total, kv_total = split.heads[0].kv_total;
@@ -113,7 +117,8 @@ QueryKeyValue exchange_grads_to_rows(const QueryKeyValue& full, at::ScalarType e
     }
     for (const int64_t kv : kv_heads_by_sharing(split, j, true)) {
       std::vector<int64_t> sizes = local.k.select(2, 0).sizes().vec();
-      Partial partial{split.heads[j].kv_begin + kv, at::empty(sizes, full.k.options()), at::empty(sizes, full.v.options())};
+      Partial partial{split.heads[j].kv_begin + kv, at::empty(sizes, full.k.options()),
+                      at::empty(sizes, full.v.options())};
       exchange.receive(j, partial.dk);
       exchange.receive(j, partial.dv);
       partials.push_back(std::move(partial));
@@ -162,23 +167,24 @@ StatePtr state_of(AutogradContext* ctx) {
   return c10::static_intrusive_pointer_cast<UlyssesState>(ctx->saved_data["state"].toCapsule());
 }
 
-StatePtr make_state(const HeadRange& heads, const std::vector<int64_t>& rows, Communicator& group, int64_t row_dim,
-                    const at::Tensor& q) {
+StatePtr make_state(const HeadRange& heads, const std::vector<int64_t>& rows, Communicator& group,
+                    int64_t row_dim, const at::Tensor& q) {
   auto state = c10::make_intrusive<UlyssesState>();
   state->split = {split_heads(heads, group.size()), rows};
   state->group = &group;
   state->row_dim = row_dim;
   state->element = q.scalar_type();
-  ITHACA_CHECK(rows[group.rank()] == q.size(row_dim), "this rank holds ", q.size(row_dim), " rows, its share is ",
-               rows[group.rank()]);
+  ITHACA_CHECK(rows[group.rank()] == q.size(row_dim), "this rank holds ", q.size(row_dim),
+               " rows, its share is ", rows[group.rank()]);
   return state;
 }
 
-// Exchange, attention and exchange as one node: dK and dV go from the kernel to the wire in opmath, unrounded.
+// Exchange, attention and exchange as one node: dK and dV go from the kernel to the wire in opmath,
+// unrounded.
 class UlyssesAttention : public Function<UlyssesAttention> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const StatePtr& state) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const StatePtr& state) {
     QueryKeyValue full = exchange_to_heads({q, k, v}, state->split, *state->group, 1);
     const Rows rows = {{0, state->split.length()}};
     AttentionOutput attention =
@@ -193,22 +199,24 @@ class UlyssesAttention : public Function<UlyssesAttention> {
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor dout = exchange_to_heads({grads[0], {}, {}}, state->split, *state->group, 1).q;
     const Rows rows = {{0, state->split.length()}};
-    AttentionGrads full = attention_block_backward(dout, saved[0], saved[1], saved[2], saved[3], saved[4], rows, rows,
-                                                   state->heads(), state->pattern, state->backend);
-    QueryKeyValue local = exchange_grads_to_rows({full.dq.to(state->element), full.dk, full.dv}, state->element, state->split,
-                                                 *state->group, 1);
+    AttentionGrads full =
+        attention_block_backward(dout, saved[0], saved[1], saved[2], saved[3], saved[4], rows, rows,
+                                 state->heads(), state->pattern, state->backend);
+    QueryKeyValue local = exchange_grads_to_rows({full.dq.to(state->element), full.dk, full.dv},
+                                                 state->element, state->split, *state->group, 1);
     return {local.q, local.k, local.v, at::Tensor()};
   }
 };
 
 class ScatterHeads : public Function<ScatterHeads> {
  public:
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                               const StatePtr& state) {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                               const at::Tensor& v, const StatePtr& state) {
     QueryKeyValue full = exchange_to_heads({q, k, v}, state->split, *state->group, state->row_dim);
     ctx->saved_data["state"] = at::IValue::make_capsule(state);
     if (!state->expansion.empty()) {
-      const at::Tensor index = at::tensor(state->expansion, at::TensorOptions().dtype(at::kLong).device(q.device()));
+      const at::Tensor index =
+          at::tensor(state->expansion, at::TensorOptions().dtype(at::kLong).device(q.device()));
       full.k = full.k.index_select(2, index);
       full.v = full.v.index_select(2, index);
     }
@@ -222,11 +230,12 @@ class ScatterHeads : public Function<ScatterHeads> {
       if (state->expansion.empty()) return wide;
       std::vector<int64_t> sizes = wide.sizes().vec();
       sizes[2] = state->heads().kv_count;
-      const at::Tensor index = at::tensor(state->expansion, at::TensorOptions().dtype(at::kLong).device(grad.device()));
+      const at::Tensor index =
+          at::tensor(state->expansion, at::TensorOptions().dtype(at::kLong).device(grad.device()));
       return at::zeros(sizes, wide.options()).index_add_(2, index, wide);
     };
-    QueryKeyValue local = exchange_grads_to_rows({grads[0], to_kv_heads(grads[1]), to_kv_heads(grads[2])}, state->element,
-                                                 state->split, *state->group, state->row_dim);
+    QueryKeyValue local = exchange_grads_to_rows({grads[0], to_kv_heads(grads[1]), to_kv_heads(grads[2])},
+                                                 state->element, state->split, *state->group, state->row_dim);
     return {local.q, local.k, local.v, at::Tensor()};
   }
 };
@@ -239,7 +248,8 @@ class GatherHeads : public Function<GatherHeads> {
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const StatePtr state = state_of(ctx);
-    return {exchange_to_heads({grads[0], {}, {}}, state->split, *state->group, state->row_dim).q, at::Tensor()};
+    return {exchange_to_heads({grads[0], {}, {}}, state->split, *state->group, state->row_dim).q,
+            at::Tensor()};
   }
 };
 
@@ -256,7 +266,9 @@ std::vector<int64_t> expansion_of(const HeadRange& heads) {
 
 }  // namespace
 
-int64_t UlyssesSplit::length() const { return std::accumulate(rows.begin(), rows.end(), int64_t{0}); }
+int64_t UlyssesSplit::length() const {
+  return std::accumulate(rows.begin(), rows.end(), int64_t{0});
+}
 
 int64_t UlyssesSplit::row_begin(int rank) const {
   return std::accumulate(rows.begin(), rows.begin() + rank, int64_t{0});
@@ -265,19 +277,23 @@ int64_t UlyssesSplit::row_begin(int rank) const {
 bool UlyssesSplit::shared(int rank, int64_t kv) const {
   const int64_t head = heads[rank].kv_begin + kv;
   for (std::size_t j = 0; j < heads.size(); ++j)
-    if (static_cast<int>(j) != rank && head >= heads[j].kv_begin && head < heads[j].kv_begin + heads[j].kv_count) return true;
+    if (static_cast<int>(j) != rank && head >= heads[j].kv_begin &&
+        head < heads[j].kv_begin + heads[j].kv_count)
+      return true;
   return false;
 }
 
 std::vector<HeadRange> split_heads(const HeadRange& heads, int ranks) {
   if (ranks > heads.q_count)
-    throw UserError(str("ulysses_degree ", ranks, " is above the ", heads.q_count,
-                        " query heads at hand: a rank would have no head to compute; use a ulysses_degree of at most ",
-                        heads.q_count));
+    throw UserError(
+        str("ulysses_degree ", ranks, " is above the ", heads.q_count,
+            " query heads at hand: a rank would have no head to compute; use a ulysses_degree of at most ",
+            heads.q_count));
   std::vector<HeadRange> parts;
   int64_t begin = 0;
   for (const int64_t count : contiguous_split(heads.q_count, ranks)) {
-    const int64_t first = heads.kv_begin + heads.kv_of(begin), last = heads.kv_begin + heads.kv_of(begin + count - 1);
+    const int64_t first = heads.kv_begin + heads.kv_of(begin),
+                  last = heads.kv_begin + heads.kv_of(begin + count - 1);
     parts.push_back({heads.q_begin + begin, count, heads.q_total, first, last - first + 1, heads.kv_total});
     begin += count;
   }
@@ -286,8 +302,8 @@ std::vector<HeadRange> split_heads(const HeadRange& heads, int ranks) {
 
 AttentionCore ulysses_attention(Communicator& group, AttentionBackend backend) {
   if (group.size() == 1) return local_attention(backend);
-  return [&group, backend](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const HeadRange& heads,
-                           const AttentionPattern& pattern) {
+  return [&group, backend](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const HeadRange& heads, const AttentionPattern& pattern) {
     ITHACA_CHECK(pattern.sequence_length > 0, "the length of the whole sequence is not known");
     StatePtr state = make_state(heads, contiguous_split(pattern.sequence_length, group.size()), group, 1, q);
     state->backend = backend;
@@ -296,16 +312,17 @@ AttentionCore ulysses_attention(Communicator& group, AttentionBackend backend) {
   };
 }
 
-QueryKeyValue ulysses_scatter_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, Communicator& group,
-                                    const std::vector<int64_t>& rows, bool sequence_first) {
+QueryKeyValue ulysses_scatter_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                    Communicator& group, const std::vector<int64_t>& rows,
+                                    bool sequence_first) {
   StatePtr state = make_state(HeadRange::all(q.size(2), k.size(2)), rows, group, sequence_first ? 0 : 1, q);
   state->expansion = expansion_of(state->heads());
   variable_list full = ScatterHeads::apply(q, k, v, state);
   return {full[0], full[1], full[2]};
 }
 
-at::Tensor ulysses_gather_heads(const at::Tensor& out, int64_t q_heads, int64_t kv_heads, int64_t head_dim, Communicator& group,
-                                const std::vector<int64_t>& rows, bool sequence_first) {
+at::Tensor ulysses_gather_heads(const at::Tensor& out, int64_t q_heads, int64_t kv_heads, int64_t head_dim,
+                                Communicator& group, const std::vector<int64_t>& rows, bool sequence_first) {
   auto state = c10::make_intrusive<UlyssesState>();
   state->split = {split_heads(HeadRange::all(q_heads, kv_heads), group.size()), rows};
   state->group = &group;
@@ -313,9 +330,10 @@ at::Tensor ulysses_gather_heads(const at::Tensor& out, int64_t q_heads, int64_t 
   state->element = out.scalar_type();
   const bool merged = out.dim() == 3;
   const at::Tensor heads = merged ? out.unflatten(2, {out.size(2) / head_dim, head_dim}) : out;
-  ITHACA_CHECK(heads.dim() == 4 && heads.size(2) == state->heads().q_count && heads.size(state->row_dim) == state->split.length(),
-               "the local attention returned ", out.sizes(), ", expected ", state->split.length(), " rows of ",
-               state->heads().q_count, " heads, apart or merged");
+  ITHACA_CHECK(heads.dim() == 4 && heads.size(2) == state->heads().q_count &&
+                   heads.size(state->row_dim) == state->split.length(),
+               "the local attention returned ", out.sizes(), ", expected ", state->split.length(),
+               " rows of ", state->heads().q_count, " heads, apart or merged");
   const at::Tensor local = GatherHeads::apply(heads, state);
   return merged ? local.flatten(2) : local;
 }

@@ -23,7 +23,8 @@ void all_reduce_gradients(at::Tensor& flat, Communicator& group, int64_t bucket_
   }
 }
 
-int64_t all_reduce_gradients_bytes(int64_t elements, int64_t element_bytes, int n, int r, int64_t bucket_bytes) {
+int64_t all_reduce_gradients_bytes(int64_t elements, int64_t element_bytes, int n, int r,
+                                   int64_t bucket_bytes) {
   const int64_t bucket = bucket_elements(bucket_bytes, element_bytes);
   int64_t bytes = 0;
   for (int64_t begin = 0; begin < elements; begin += bucket)
