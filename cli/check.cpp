@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kMaxRows = 64;  // of the table of ranks
 
-std::string range(Span span) {
+std::string range(Share span) {
   if (span.count == 0) return "none";
   return span.count == 1 ? std::to_string(span.begin) : str(span.begin, "..", span.begin + span.count - 1);
 }
@@ -37,7 +37,7 @@ void print_ranks(const Settings& s, const ModelConfig& model) {
   std::printf("\n  %-6s %-18s %-12s %-10s %s\n", "rank", "tokens", "query heads", "kv heads",
               "bytes sent for attention in a step");
   for (int64_t rank = 0; rank < std::min(ranks, kMaxRows); ++rank) {
-    const Span q = even_split(model.num_attention_heads, ranks, rank);
+    const Share q = even_split(model.num_attention_heads, ranks, rank);
     const UlyssesTraffic layer =
         ulysses_traffic(model, s.per_device_train_batch_size, s.cutoff_len, s.bf16 ? 2 : 4, ranks, rank);
     std::printf("  %-6lld %-18s %-12s %-10s %s\n", static_cast<long long>(rank),
@@ -67,8 +67,11 @@ void print_model(const Settings& s, const ModelConfig& model, int64_t world_size
                   model.num_attention_heads, " query heads, ", model.num_key_value_heads, " kv heads of ",
                   model.head_dim)
                   .c_str());
-  std::printf("  gradients      %s sent by each rank in a step\n",
-              megabytes(gradient_traffic(model, world_size)).c_str());
+  std::printf(
+      "  gradients      %s in float32%s\n", megabytes(4 * parameters).c_str(),
+      world_size > 1
+          ? str("; to sum them each rank sends about 2 (n - 1) / n of that a step, n = ", world_size).c_str()
+          : "");
   if (s.cutoff_len > model.max_position_embeddings)
     std::printf("  note           cutoff_len %lld is beyond the %lld positions the model was made for\n",
                 static_cast<long long>(s.cutoff_len), static_cast<long long>(model.max_position_embeddings));
@@ -79,10 +82,8 @@ void print_plan(const ResolvedSettings& settings, int64_t world_size, Problems& 
   const Settings& s = settings.values;
   if (world_size % s.sequence_parallel_size == 0) print_layout(s, world_size);
   std::error_code error;
-  const fs::path folder = s.model_name_or_path;
-  if (!fs::exists(fs::is_directory(folder, error) ? folder / "config.json" : folder, error) ||
-      folder.extension() == ".gguf")
-    return;
+  const fs::path folder = model_folder(s);
+  if (!fs::exists(folder / "config.json", error)) return;
   try {
     const ModelConfig model = read_model_config(folder);
     check_model_layout(settings, model, world_size, problems);

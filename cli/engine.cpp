@@ -1,9 +1,12 @@
 // `ithaca-engine`: one rank of train, eval or generate. Started by `ithaca` (one process, or several local
 // ranks) or by torchrun, srun or mpirun through it.
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+#include <c10/util/Logging.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 
@@ -38,6 +41,7 @@ std::unique_ptr<ProcessWorld> connect(const Settings& settings, const RankEnviro
   options.master_port = environment.master_port;
   options.listen_fd = environment.listen_fd;
   options.join_agent_store = environment.agent_store;
+  options.restart_count = environment.restart_count;
   options.timeout = std::chrono::milliseconds(static_cast<int64_t>(settings.ddp_timeout * 1000));
   return ProcessWorld::connect(options);
 }
@@ -49,26 +53,21 @@ int run(const std::string& command, const EngineContext& context) {
   throw UserError(command + ": not a command of the engine; use the program `ithaca`");
 }
 
-// Ends this rank without unwinding: the destructor of a live process group would wait for ranks that are
-// gone. A rank that fails because another one did says so in its own log only: the first cause is what the
-// user needs.
+// Ends this rank without unwinding: the destructor of a live process group would wait for ranks that are gone. The user sees one error: a parent of
+// ours shows the first cause itself (it has this rank's error file); else the rank whose failure was announced first speaks.
 [[noreturn]] void fail(int code, const std::string& what, const RankEnvironment& environment,
                        ProcessWorld* world, Logger* logger) {
-  std::string summary = str("rank ", environment.rank, ": ", what);
-  bool first = true;
+  const std::string summary = str("rank ", environment.rank, ": ", what);
+  std::optional<std::string> first;
   if (world) {
-    const std::optional<std::string> earlier =
-        code == kRankFailed ? world->announced_failure() : std::nullopt;
-    if (earlier) {
-      first = false;
-      summary += str(" (after ", *earlier, ")");
-    } else {
-      world->announce_failure(what);
-    }
+    world->announce_failure(what);
+    first = world->announced_failure();
   }
-  if (logger) logger->error(summary);
-  const bool told_by_rank_0 = !world && environment.rank != 0;
-  if (first && !told_by_rank_0)
+  if (logger) logger->note("error: " + summary);
+  // Before ranks have met, a mistake in what all of them were given is told once a machine; not meeting is told by whoever noticed.
+  const bool mine_is_first =
+      world ? !first || *first == summary : code != kUserMistake || environment.local_rank == 0;
+  if (mine_is_first && !std::getenv("ITHACA_SPAWNED"))
     std::fprintf(stderr, "ithaca: error: %s\n",
                  environment.world_size > 1 && world ? summary.c_str() : what.c_str());
   write_elastic_error(summary);
@@ -76,12 +75,26 @@ int run(const std::string& command, const EngineContext& context) {
   _exit(code);
 }
 
+// output_dir/logs/rank_R.log for the commands that have an output folder.
+std::unique_ptr<Logger> make_logger(const Settings& settings, const RankEnvironment& environment) {
+  fs::path file;
+  if (!settings.output_dir.empty()) {
+    const fs::path folder = fs::path(settings.output_dir) / "logs";
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error)
+      throw UserError(str("output_dir ", settings.output_dir, ": cannot be made: ", error.message()));
+    file = folder / str("rank_", environment.rank, ".log");
+  }
+  return std::make_unique<Logger>(environment.rank, environment.rank == 0, file);
+}
+
 int engine(const std::string& command, const std::vector<std::string>& words) {
   RankEnvironment environment;
   std::unique_ptr<ProcessWorld> world;
-  std::unique_ptr<Logger> file_log;  // this rank's own file, for failures; commands speak through it too
-  const auto end = [&](int code, const char* what) {
-    fail(code, what, environment, world.get(), file_log.get());
+  std::unique_ptr<Logger> logger;
+  const auto end = [&](int code, const std::string& what) {
+    fail(code, what, environment, world.get(), logger.get());
   };
   try {
     std::unique_ptr<StopSignal> stop;  // before any thread exists
@@ -92,21 +105,14 @@ int engine(const std::string& command, const std::vector<std::string>& words) {
     if (settings.values.threads_per_rank > 0)
       at::set_num_threads(static_cast<int>(settings.values.threads_per_rank));
     world = connect(settings.values, environment);
-    fs::path log_file;
-    if (command == "train") {
-      std::error_code error;
-      fs::create_directories(fs::path(settings.values.output_dir) / "logs", error);
-      if (error)
-        throw UserError(
-            str("output_dir ", settings.values.output_dir, ": cannot be made: ", error.message()));
-      log_file = fs::path(settings.values.output_dir) / "logs" / str("rank_", environment.rank, ".log");
-    }
-    file_log = std::make_unique<Logger>(environment.rank, environment.rank == 0, log_file);
-    const int code = run(command, {settings, environment, world->world(), *file_log, stop.get()});
+    logger = make_logger(settings.values, environment);
+    const int code = run(command, {settings, environment, world->world(), *logger, stop.get()});
     world->finish();
     return code;
   } catch (const Error& error) {
     end(error.code(), error.what());
+  } catch (const c10::Error& error) {
+    end(kInternal, error.what_without_backtrace());
   } catch (const std::exception& error) {
     end(kInternal, error.what());
   }
@@ -121,6 +127,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "ithaca-engine is started by `ithaca train | eval | generate`\n");
     return ithaca::kUserMistake;
   }
+  c10::
+      initLogging();  // reads TORCH_CPP_LOG_LEVEL, which our launcher sets: c10d's stack traces are not for users
   const int code = ithaca::engine(argv[1], std::vector<std::string>(argv + 2, argv + argc));
   // Static destructors of libtorch and its thread pools have nothing left to do for us and cost a tenth of a
   // second.

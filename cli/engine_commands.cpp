@@ -36,6 +36,7 @@ int eval_command(const EngineContext& context) {
                                       .cache_dir = token_cache_dir(s),
                                       .overwrite_cache = s.overwrite_cache},
                                      tokenizer, decoder->config.vocab_size);
+  const int64_t rows_a_step = s.per_device_eval_batch_size * plan.degrees.data;
   const bool leads = context.world.rank() == 0;
   std::optional<Progress> progress;
   if (leads)
@@ -48,14 +49,13 @@ int eval_command(const EngineContext& context) {
   const double runtime = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   if (!leads) return kDone;
   progress.reset();
-  const auto values =
-      result_values(EvalResults{.eval_loss = result.eval_loss(),
-                                .eval_tokens = result.labels,
-                                .eval_runtime = runtime,
-                                .eval_samples_per_second = static_cast<double>(data.size()) / runtime,
-                                .eval_steps_per_second = static_cast<double>(data.size()) / runtime,
-                                .epoch = {}});
-  fs::create_directories(s.output_dir);
+  const auto values = result_values(EvalResults{
+      .eval_loss = result.eval_loss(),
+      .eval_tokens = result.labels,
+      .eval_runtime = runtime,
+      .eval_samples_per_second = static_cast<double>(data.size()) / runtime,
+      .eval_steps_per_second = static_cast<double>((data.size() + rows_a_step - 1) / rows_a_step) / runtime,
+      .epoch = {}});
   save_results(s.output_dir, "eval", values);
   context.logger.info(results_table("eval", values));
   return kDone;
@@ -79,8 +79,10 @@ int generate_command(const EngineContext& context) {
   // A template writes its special tokens out; a plain prompt gets what the tokenizer puts in front of a
   // document.
   const std::vector<int32_t> prompt = tokenizer.encode(text, !s.apply_chat_template);
-  GenerateOptions options = {
-      .max_new_tokens = s.max_new_tokens, .eos_token_ids = config.eos_token_ids, .on_token = {}};
+  GenerateOptions options = {.max_new_tokens = s.max_new_tokens,
+                             .eos_token_ids = config.eos_token_ids,
+                             .on_token = {},
+                             .backend = attention_backend_from_name(s.attention)};
   if (const std::optional<int32_t> eos = tokenizer.eos_id()) options.eos_token_ids.push_back(*eos);
   const std::vector<int32_t> tokens = generate_greedy(*decoder, prompt, options);
   if (!s.apply_chat_template) std::printf("%s", s.prompt.c_str());

@@ -47,12 +47,13 @@ std::vector<Page> pages() {
        "output_dir.\n",
        {"model", "data", "training", "evaluation", "output", "layout"}},
       {"eval",
-       "ithaca eval [FILE] --model_name_or_path DIR --eval_file F [--cutoff_len N] [--output_dir O]\n\n"
+       "ithaca eval [FILE] --model_name_or_path DIR --eval_file F --output_dir O [--cutoff_len N]\n\n"
        "Loss and perplexity over eval_file; writes eval_results.json to output_dir.\n",
-       {"model", "data", "evaluation", "layout"}},
+       {"model", "data", "evaluation", "output", "layout"}},
       {"generate",
        "ithaca generate [FILE] --model_name_or_path DIR --prompt TEXT [--max_new_tokens N]\n\n"
-       "Goes on with the prompt, the likeliest token each time, on one rank.\n",
+       "Goes on with the prompt, the likeliest token each time, on one rank. --attention is for the "
+       "prompt.\n",
        {"model", "generate"}},
       {"tokenize",
        "ithaca tokenize DIR FILE [--add_special_tokens]\n\n"

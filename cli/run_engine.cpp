@@ -1,6 +1,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <thread>
 
@@ -16,7 +17,7 @@ namespace ithaca {
 namespace {
 
 fs::path engine_program() {
-  const fs::path program = fs::read_symlink("/proc/self/exe").parent_path() / "ithaca-engine";
+  fs::path program = fs::read_symlink("/proc/self/exe").parent_path() / "ithaca-engine";
   if (!fs::exists(program))
     throw Error(kInternal,
                 str(program.string(),
@@ -37,15 +38,20 @@ void explain_missing_recipe(const fs::path& file) {
 
 void check_model(const ResolvedSettings& settings, int64_t world_size, Problems& problems) {
   std::error_code error;
-  const fs::path folder = settings.values.model_name_or_path;
-  if (!fs::exists(fs::is_directory(folder, error) ? folder / "config.json" : folder, error) ||
-      folder.extension() == ".gguf")
-    return;
+  const fs::path folder = model_folder(settings.values);
+  if (!fs::exists(folder / "config.json", error)) return;
   try {
     check_model_layout(settings, read_model_config(folder), world_size, problems);
   } catch (const UserError& mistake) {
     problems.add(mistake.what());
   }
+}
+
+void say_that_gpus_are_not_used() {
+  std::error_code error;
+  if (fs::exists("/proc/driver/nvidia/version", error))
+    std::fputs("ithaca: note: an NVIDIA GPU is here and is not used: this version trains on the CPU\n",
+               stderr);
 }
 
 }  // namespace
@@ -79,6 +85,7 @@ int run_engine(const std::string& command, const Words& words) {
   if (command == "train" && environment.rank == 0) check_output_dir(settings, problems);
   problems.throw_if_any(str("`ithaca ", command, "` cannot start:"));
 
+  if (command == "train" && environment.rank == 0) say_that_gpus_are_not_used();
   SpawnOptions options;
   options.nproc = static_cast<int>(local_ranks);
   options.threads_per_rank = static_cast<int>(

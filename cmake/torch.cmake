@@ -40,8 +40,9 @@ if(ITHACA_CUDA)
   find_package(CUDAToolkit 13 REQUIRED)
   _imported_library(torch::c10_cuda "${_torch}/lib/libc10_cuda.so")
   _imported_library(torch::cuda "${_torch}/lib/libtorch_cuda.so")
-  target_include_directories(torch::cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
-  target_compile_definitions(torch::cuda INTERFACE USE_CUDA USE_C10D_NCCL)
+  # For every file, with CUDA calls or without: the one precompiled header serves only files with the same definitions.
+  target_include_directories(torch::cpu SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(torch::cpu INTERFACE USE_CUDA USE_C10D_NCCL)
   # Its operators register themselves when loaded: never let the linker drop it.
   target_link_libraries(torch::cuda INTERFACE torch::cpu torch::c10_cuda)
   target_link_options(torch::cuda INTERFACE -Wl,--no-as-needed "${_torch}/lib/libtorch_cuda.so" -Wl,--as-needed)

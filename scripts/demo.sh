@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 # What fits the 6 minutes; each may be set from outside.
 DEMO_STEPS=${DEMO_STEPS:-20}
-DEMO_CUTOFF_LEN=${DEMO_CUTOFF_LEN:-1024}
+DEMO_CUTOFF_LEN=${DEMO_CUTOFF_LEN:-2048}
 DEMO_EVAL_TOKENS=${DEMO_EVAL_TOKENS:-16384}
 DEMO_RANKS=${DEMO_RANKS:-2}
 DEMO_NEW_TOKENS=${DEMO_NEW_TOKENS:-32}
@@ -47,7 +47,7 @@ prepare_model() {
 
 evaluate() {  # MODEL before|after
   "$ITHACA" eval --model_name_or_path "$1" --eval_file "$text/eval.txt" --cutoff_len "$DEMO_CUTOFF_LEN" \
-    --max_eval_tokens "$DEMO_EVAL_TOKENS" --output_dir "$work/eval_$2"
+    --max_eval_tokens "$DEMO_EVAL_TOKENS" --bf16 --output_dir "$work/eval_$2"
   "$ITHACA" generate --model_name_or_path "$1" --prompt "$DEMO_PROMPT" --max_new_tokens "$DEMO_NEW_TOKENS" >"$work/verse_$2.txt"
 }
 

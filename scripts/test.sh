@@ -14,11 +14,12 @@ timeout --kill-after=30 "${TEST_SECONDS:-1800}" \
 [ "$status" -ne 124 ] || echo "error: stopped after ${TEST_SECONDS:-1800} s; the tests above that did not end are hanging or too slow" >&2
 [ -f "$log" ] || exit "$status"
 
-awk '
+awk -v gpu="$([ "$preset" != cuda ] || echo 1)" '
   /^\[==========\] [0-9]+ tests? from .* ran\./ { ran += $2; if ($2 == 0) empty++ }
   /^\[  SKIPPED \] [0-9]+ tests?, listed below/ { skipped += $4 }
   END {
     printf "%d cases, of which %d skipped (they need a GPU, or something else that is not here: their own lines say which)\n", ran, skipped
+    if (gpu && skipped) { print "error: cases were skipped on a machine whose GPU they were to use"; exit 1 }
     if (empty) { printf "error: %d test program(s) ran no case at all\n", empty; exit 1 }
   }' "$log" || status=1
 exit "$status"

@@ -94,7 +94,7 @@ std::string model_file(const Options& options = {}) {
 class ConvertTest : public ::testing::Test {
  protected:
   fs::path write(const std::string& bytes) {
-    const fs::path path = folder_.path() / "model.gguf";
+    fs::path path = folder_.path() / "model.gguf";
     write_file(path, bytes);
     return path;
   }

@@ -6,6 +6,8 @@
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <functional>
@@ -174,6 +176,58 @@ TEST(CheckpointTest, TheOldestGoBeyondTheLimit) {
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"checkpoint-10", "checkpoint-11"}));
   save(folder.path(), 12, 1);
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"checkpoint-12"}));
+}
+
+TEST(CheckpointTest, DamagedFoldersDoNotCountTowardTheLimit) {
+  const TemporaryFolder folder;
+  save(folder.path(), 1);
+  save(folder.path(), 2);
+  fs::resize_file(save(folder.path(), 3) / "optimizer.safetensors", 40);
+  fs::remove(save(folder.path(), 4) / "integrity.json");
+  save(folder.path(), 5, 2);
+  EXPECT_EQ(names_in(folder.path()),
+            (std::vector<std::string>{"checkpoint-2", "checkpoint-3", "checkpoint-4", "checkpoint-5"}));
+  save(folder.path(), 6, 2);
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"checkpoint-5", "checkpoint-6"}));
+}
+
+// A process number that nobody has: of a child that has ended and been waited for.
+pid_t dead_process() {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  EXPECT_GT(child, 0);
+  EXPECT_EQ(::waitpid(child, nullptr, 0), child);
+  return child;
+}
+
+TEST(CheckpointTest, LeftoversOfDeadProcessesAreRemovedByTheNextSave) {
+  const TemporaryFolder folder;
+  save(folder.path(), 3);
+  const std::string dead = std::to_string(dead_process()), alive = std::to_string(::getpid());
+  fs::create_directories(folder.path() / ("checkpoint-4.tmp." + dead + "-77/part"));
+  fs::create_directories(folder.path() / ("checkpoint-3.tmp." + dead + "-78.old"));
+  write_file(folder.path() / ("checkpoint-3.tmp." + dead + "-78.old") / "integrity.json", "{}");
+  fs::create_directories(folder.path() / ("checkpoint-4.tmp." + alive + "-79"));
+  // killed between two renames: the only copy of its step
+  fs::create_directories(folder.path() / ("checkpoint-2.tmp." + dead + "-80.old"));
+  write_file(folder.path() / ("checkpoint-2.tmp." + dead + "-80.old") / "integrity.json", "{}");
+  fs::create_directories(folder.path() / "notes.tmp.1");
+  save(folder.path(), 5);
+  EXPECT_EQ(names_in(folder.path()),
+            (std::vector<std::string>{"checkpoint-2.tmp." + dead + "-80.old", "checkpoint-3",
+                                      "checkpoint-4.tmp." + alive + "-79", "checkpoint-5", "notes.tmp.1"}));
+}
+
+TEST(CheckpointTest, RemoveCheckpointsLeavesEverythingElse) {
+  const TemporaryFolder folder;
+  save(folder.path(), 3);
+  save(folder.path(), 12);
+  begin_checkpoint(folder.path(), 13);
+  write_file(folder.path() / "config.json", "{}");
+  fs::create_directories(folder.path() / "checkpoint-best");
+  remove_checkpoints(folder.path());
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"checkpoint-best", "config.json"}));
+  EXPECT_NO_THROW(remove_checkpoints(folder.path() / "absent"));
 }
 
 TEST(CheckpointTest, TheOneJustWrittenIsNeverDeleted) {

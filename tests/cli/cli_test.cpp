@@ -142,10 +142,34 @@ TEST_F(Cli, CheckKnowsTheModel) {
   const std::string config = good_config();
   EXPECT_THAT(run("check cfg " + config + " --sequence_parallel_size 10 --nproc 10").err,
               HasSubstr("9 query heads"));
+  EXPECT_THAT(
+      run("check cfg " + config + " --nproc 2").out,
+      HasSubstr("MB in float32; to sum them each rank sends about 2 (n - 1) / n of that a step, n = 2"));
+  EXPECT_THAT(run("check cfg " + config).out, HasSubstr("MB in float32\n"));
   folder_.write("model/config.json", "{\"vocab_size\": -1}");
   const Result result = run("check cfg " + config);
   EXPECT_EQ(result.code, 2);
   EXPECT_THAT(result.err, AllOf(HasSubstr("vocab_size is -1"), HasSubstr("hidden_size is missing")));
+}
+
+TEST_F(Cli, AttentionKernelsOfGpusAreRefusedBeforeAnyRankStarts) {
+  const std::string config = good_config();
+  for (const std::string kernel : {"cudnn", "flash"}) {
+    const std::string flag = " --attention " + kernel;
+    for (const char* command : {"check cfg ", "train "}) {
+      const Result result = run(command + config + flag);
+      EXPECT_EQ(result.code, 2) << command << kernel;
+      EXPECT_THAT(result.err, HasSubstr("--attention " + kernel + ": needs an NVIDIA GPU")) << command;
+    }
+  }
+  EXPECT_FALSE(fs::exists(folder_.path() / "out"));
+}
+
+TEST_F(Cli, TheModelMayBeNamedByItsConfig) {
+  const std::string config = good_config("train_from_scratch: true\n");
+  const Result result = run("check cfg " + config + " --model_name_or_path model/config.json");
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("9 query heads"));
 }
 
 TEST_F(Cli, TrainRefusesBeforeAnyRankStarts) {

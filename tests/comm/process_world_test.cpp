@@ -84,7 +84,7 @@ const std::map<std::string, std::string (*)(ProcessWorld&)> kRoles = {{"table", 
                                                                       {"announcing", announcing_role},
                                                                       {"absent", absent_role}};
 
-// argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE
+// argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE RESTART_COUNT
 int child(char** argv) {
   ProcessWorldOptions options;
   options.rank = std::stoi(argv[3]);
@@ -93,6 +93,7 @@ int child(char** argv) {
   options.listen_fd = std::stoi(argv[6]);
   options.join_agent_store = std::string(argv[7]) == "1";
   options.timeout = std::chrono::milliseconds(std::stoi(argv[8]));
+  options.restart_count = std::stoi(argv[10]);
   const auto leave = [&](const std::string& findings, int code) {
     std::ofstream(argv[9], std::ios::binary) << findings;
     _exit(code);
@@ -127,6 +128,7 @@ struct Family {
   std::vector<int> started;  // which ranks are started at all
   int timeout_ms = 20000;
   int agent_port = 0;  // of a store that is already served
+  int restart_count = 0;
 };
 
 std::pair<int, int> loopback_socket() {
@@ -160,7 +162,8 @@ std::map<int, ChildEnd> run(const Family& family, std::chrono::seconds limit = 3
                                       serves ? std::to_string(fd) : "-1",
                                       family.agent_port ? "1" : "0",
                                       std::to_string(family.timeout_ms),
-                                      folder / std::to_string(rank)};
+                                      folder / std::to_string(rank),
+                                      std::to_string(family.restart_count)};
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
@@ -245,37 +248,51 @@ TEST(ProcessWorld, TheOthersLearnWhyARankLeft) {
 }
 
 TEST(ProcessWorld, ARankThatDoesNotCallTimesOutAndIsNamed) {
-  const auto ends = run({"absent", 2, {0, 1}, 700}, 10s);
+  const auto ends = run({"absent", 2, {0, 1}, 2000}, 10s);
   ASSERT_EQ(ends.size(), 2u);
   EXPECT_EQ(exit_code(ends.at(0)), kRankFailed);
   EXPECT_THAT(ends.at(0).findings,
-              AllOf(HasSubstr("barrier in group world: no answer from rank 1"), HasSubstr("700ms")));
+              AllOf(HasSubstr("barrier in group world: no answer from rank 1"), HasSubstr("2000ms")));
 }
 
 TEST(ProcessWorld, RanksThatNeverComeAreNamed) {
-  const auto ends = run({"mesh", 3, {0, 1}, 800}, 10s);
+  const auto ends = run({"mesh", 3, {0, 1}, 2000}, 10s);
   ASSERT_EQ(ends.size(), 2u);
   EXPECT_EQ(exit_code(ends.at(0)), kRankFailed);
-  EXPECT_THAT(ends.at(0).findings,
-              AllOf(HasSubstr("of 3 ranks these did not come to 127.0.0.1:"), HasSubstr("within 800 ms: 2")));
+  EXPECT_THAT(ends.at(0).findings, AllOf(HasSubstr("of 3 ranks these did not come to 127.0.0.1:"),
+                                         HasSubstr("within 2000 ms: 2")));
 }
 
 TEST(ProcessWorld, ARendezvousThatNobodyServesIsNamedByAddressAndPort) {
-  const auto ends = run({"mesh", 2, {1}, 800}, 10s);
+  const auto ends = run({"mesh", 2, {1}, 2000}, 10s);
   ASSERT_EQ(ends.size(), 1u);
   EXPECT_EQ(exit_code(ends.at(1)), kRankFailed);
-  EXPECT_THAT(ends.at(1).findings, HasSubstr("rank 1 found no rendezvous at 127.0.0.1:"));
+  EXPECT_THAT(ends.at(1).findings, HasSubstr("found no rendezvous at 127.0.0.1:"));
 }
 
-TEST(ProcessWorld, JoinsTheStoreOfAnAgent) {
+c10::intrusive_ptr<c10d::TCPStore> agent_store() {
   c10d::TCPStoreOptions options;
   options.isServer = true;
   options.port = 0;
   options.waitWorkers = false;
-  const auto agent = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+  return c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
+}
+
+TEST(ProcessWorld, JoinsTheStoreOfAnAgent) {
+  const auto agent = agent_store();
   const auto ends = run({"mesh", 2, {0, 1}, 20000, agent->getPort()});
   ASSERT_EQ(ends.size(), 2u);
   for (const auto& [rank, end] : ends) EXPECT_EQ(end.findings, std::to_string(2.0f)) << exit_code(end);
+}
+
+TEST(ProcessWorld, ARestartDoesNotSeeTheKeysOfTheRunBefore) {
+  const auto agent = agent_store();  // it outlives the ranks, with their abort key and their addresses
+  const auto failed = run({"announcing", 2, {0, 1}, 20000, agent->getPort(), 0});
+  ASSERT_EQ(failed.size(), 2u);
+  EXPECT_EQ(exit_code(failed.at(1)), kNumericsFailed);
+  const auto again = run({"mesh", 2, {0, 1}, 20000, agent->getPort(), 1});
+  ASSERT_EQ(again.size(), 2u);
+  for (const auto& [rank, end] : again) EXPECT_EQ(end.findings, std::to_string(2.0f)) << exit_code(end);
 }
 
 TEST(ProcessWorld, OneRankNeedsNoRendezvous) {
@@ -289,7 +306,7 @@ TEST(ProcessWorld, OneRankNeedsNoRendezvous) {
 }  // namespace ithaca
 
 int main(int argc, char** argv) {
-  if (argc == 10 && std::string(argv[1]) == "--child") return ithaca::child(argv);
+  if (argc == 11 && std::string(argv[1]) == "--child") return ithaca::child(argv);
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

@@ -173,6 +173,33 @@ TEST(ThreadWorld, MismatchedCallsAreNamed) {
               AllOf(HasSubstr("[2] was sent"), HasSubstr("[3] is expected")));
 }
 
+TEST(ThreadWorld, NobodyRunsMismatchedCalls) {
+  // Rank 1 posts last and lives on after its error: the ranks that wait must fail of themselves, at once,
+  // with their tensors as they were.
+  std::atomic<int> waiting = 0, failed = 0;
+  EXPECT_NO_THROW(run_thread_ranks(3, [&](Communicator& world) {
+    at::Tensor tensor = at::full({world.rank() == 1 ? 4096 : 2}, 5.0);
+    if (world.rank() == 1) {
+      while (waiting < 2) std::this_thread::sleep_for(1ms);
+      EXPECT_THROW(world.all_reduce(tensor), CommunicationError);
+      const auto deadline = std::chrono::steady_clock::now() + 5s;
+      while (failed < 2 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(1ms);
+      return;
+    }
+    const WorkPtr work = world.async_all_reduce(tensor);
+    ++waiting;
+    try {
+      work->wait();
+    } catch (const CommunicationError& error) {
+      ++failed;
+      EXPECT_THAT(error.what(), AllOf(HasSubstr("rank 1 called all_reduce of Float [4096]"),
+                                      HasSubstr("rank 0 called all_reduce of Float [2]")));
+    }
+    EXPECT_TRUE(tensor.equal(at::full({2}, 5.0)));
+  }));
+  EXPECT_EQ(failed, 2);
+}
+
 TEST(ThreadWorld, SingleRankWorldIsAGroupOfOne) {
   const std::unique_ptr<Communicator> world = single_rank_world(3, "solo");
   EXPECT_EQ(world->size(), 1);

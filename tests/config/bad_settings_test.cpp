@@ -106,7 +106,7 @@ const std::vector<BadWords>& bad_words() {
       {{"--context-parallel-algo", "hybrid_cp_algo"}, "--context-parallel-algo hybrid_cp_algo", "come later"},
       {{"--context-parallel-algo", "megatron_cp_algo"}, "megatron_cp_algo", "ulysses_cp_algo"},
       {{"--context-parallel-algo"}, "--context-parallel-algo needs a value", "VALUE"},
-      {{"--num_gpus", "2"}, "--num_gpus 2: unknown setting", "nearest"},
+      {{"--num_gpus", "2"}, "--num_gpus 2: unknown setting", "`ithaca help settings` lists"},
       {{"--use-flash-attn"}, "--use-flash-attn", "attention"},
       {{"--sequence_parallel_size", "2", "--context-parallel-size", "4"},
        "--sequence_parallel_size 2",
@@ -117,6 +117,11 @@ const std::vector<BadWords>& bad_words() {
       {{"--ds-sequence-parallel-size", "0"}, "--ds-sequence-parallel-size 0", "from 1"},
       {{"--ddp_timeout", "0"}, "--ddp_timeout 0", "above 0"},
       {{"--nproc", "1e9"}, "--nproc 1e9", "to 4096"},
+      {{"--ddp_timeout", "1e10"}, "--ddp_timeout 1e10", "at most 1000000000"},
+      {{"--cutoff_len", "1e12"}, "--cutoff_len 1e12", "from 2 to 1073741824"},
+      {{"--do_train", "false"}, "--do_train false", "ithaca eval"},
+      {{"--warmup_steps", "1.5"}, "--warmup_steps 1.5", "an integer from 0"},
+      {{"--warmup_steps", "0.1", "--warmup_ratio", "0.2"}, "--warmup_steps 0.1", "--warmup_ratio 0.2"},
   };
   return cases;
 }
@@ -215,6 +220,10 @@ TEST_F(CheckSettings, EachProblemNamesTheFlagAsTyped) {
       {{"--output_dir", ""}, 1, "train", "output_dir is missing", "a folder for the results"},
       {{"--model_name_or_path", ""}, 1, "eval", "model_name_or_path is missing", "ithaca eval"},
       {{"--eval_file", ""}, 1, "eval", "eval_file is missing", "a text to evaluate"},
+      {{"--output_dir", ""}, 1, "eval", "output_dir is missing", "a folder for the results"},
+      {{"--output_dir", at("text.txt") + "/out"}, 1, "eval", "--output_dir", "text.txt is a file"},
+      {{"--attention", "cudnn"}, 1, "train", "--attention cudnn", "needs an NVIDIA GPU"},
+      {{"--attention=flash", "--prompt", "x"}, 1, "generate", "--attention=flash", "choose auto"},
       {{}, 1, "generate", "prompt is missing", "ithaca generate"},
       {{"--prompt", "x", "--nproc", "2"}, 2, "generate", "--nproc 2", "one rank"},
       {{"--prompt", "x", "--do_sample"}, 1, "generate", "--do_sample", "comes later"},
@@ -271,6 +280,16 @@ TEST_F(CheckSettings, TheProposedCommandIsComplete) {
   const ResolvedSettings settings = resolve_settings(file, {"--seed", "1"}, problems);
   check_settings(settings, 1, problems);
   EXPECT_THAT(problems.list(), Contains(HasSubstr("type: ithaca train '" + file + "' --seed 1 --nproc 2")));
+}
+
+TEST_F(CheckSettings, TheProposedCommandRepeatsNoFlag) {
+  Problems problems;
+  const ResolvedSettings settings =
+      resolve_settings({}, {"--nproc-per-node=4", "--sequence_parallel_size", "3"}, problems);
+  check_settings(settings, 4, problems);
+  EXPECT_THAT(problems.list(),
+              Contains(AllOf(HasSubstr("type: ithaca train --sequence_parallel_size 3 --nproc 3"),
+                             Not(HasSubstr("--nproc-per-node=4 --seq")))));
 }
 
 TEST_F(CheckSettings, OutputFolderWithCheckpointIsResumed) {

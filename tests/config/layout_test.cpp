@@ -15,19 +15,11 @@ ModelConfig heads(int64_t q, int64_t kv) {
   return config;
 }
 
-TEST(Layout, LeadingPartsHoldOneMore) {
-  EXPECT_EQ(even_split(10, 4, 0), (Span{0, 3}));
-  EXPECT_EQ(even_split(10, 4, 1), (Span{3, 3}));
-  EXPECT_EQ(even_split(10, 4, 2), (Span{6, 2}));
-  EXPECT_EQ(even_split(10, 4, 3), (Span{8, 2}));
-  EXPECT_EQ(even_split(2, 3, 2), (Span{2, 0}));
-}
-
 TEST(Layout, KvHeadsAreThoseThatTheQueryHeadsRead) {
-  EXPECT_EQ(kv_heads_of({0, 5}, 9, 3), (Span{0, 2}));
-  EXPECT_EQ(kv_heads_of({5, 4}, 9, 3), (Span{1, 2}));
-  EXPECT_EQ(kv_heads_of({4, 3}, 7, 1), (Span{0, 1}));
-  EXPECT_EQ(kv_heads_of({0, 0}, 9, 3), (Span{0, 0}));
+  EXPECT_EQ(kv_heads_of({0, 5}, 9, 3), (Share{0, 2}));
+  EXPECT_EQ(kv_heads_of({5, 4}, 9, 3), (Share{1, 2}));
+  EXPECT_EQ(kv_heads_of({4, 3}, 7, 1), (Share{0, 1}));
+  EXPECT_EQ(kv_heads_of({0, 0}, 9, 3), (Share{0, 0}));
 }
 
 // The formula by brute force: every element that leaves a rank, one at a time.
@@ -35,7 +27,7 @@ UlyssesTraffic counted(const ModelConfig& model, int64_t batch, int64_t tokens, 
                        int64_t ranks, int64_t rank) {
   const auto kv_used = [&](int64_t r) {
     std::vector<bool> used(static_cast<std::size_t>(model.num_key_value_heads));
-    const Span q = even_split(model.num_attention_heads, ranks, r);
+    const Share q = even_split(model.num_attention_heads, ranks, r);
     for (int64_t h = q.begin; h < q.begin + q.count; ++h)
       used[static_cast<std::size_t>(h * model.num_key_value_heads / model.num_attention_heads)] = true;
     return used;
@@ -75,13 +67,6 @@ TEST(Layout, TrafficEqualsWhatIsCounted) {
       }
   EXPECT_EQ(ulysses_traffic(heads(9, 3), 1, 17, 8, 2, 0).backward,
             counted(heads(9, 3), 1, 17, 8, 8, 2, 0).backward);
-}
-
-TEST(Layout, GradientTraffic) {
-  ModelConfig model = heads(2, 2);
-  model.vocab_size = 16, model.hidden_size = 8, model.intermediate_size = 8, model.num_hidden_layers = 1;
-  EXPECT_EQ(gradient_traffic(model, 1), 0);
-  EXPECT_EQ(gradient_traffic(model, 2), 4 * count_parameters(model));
 }
 
 }  // namespace

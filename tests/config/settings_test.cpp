@@ -31,7 +31,7 @@ TEST(Settings, NamesAreFrozen) {
       setting_names(),
       ElementsAre("stage", "model_name_or_path", "train_from_scratch", "attention", "train_file", "eval_file",
                   "packing", "cutoff_len", "max_samples", "overwrite_cache", "disable_shuffling", "cache_dir",
-                  "do_train", "max_steps", "num_train_epochs", "per_device_train_batch_size",
+                  "max_steps", "num_train_epochs", "per_device_train_batch_size",
                   "per_device_eval_batch_size", "gradient_accumulation_steps", "learning_rate",
                   "lr_scheduler_type", "warmup_steps", "warmup_ratio", "weight_decay", "adam_beta1",
                   "adam_beta2", "adam_epsilon", "max_grad_norm", "optim", "bf16", "seed",
@@ -46,6 +46,11 @@ TEST(Settings, DefaultsAreThoseOfTheStruct) {
   const ResolvedSettings resolved = from_words({});
   EXPECT_EQ(resolved.values.cutoff_len, 2048);
   EXPECT_EQ(resolved.values.learning_rate, 5e-5);
+  EXPECT_EQ(resolved.values.logging_steps, 500);
+  EXPECT_EQ(resolved.values.save_steps, 500);
+  EXPECT_FALSE(resolved.values.plot_loss);
+  EXPECT_EQ(resolved.values.per_device_eval_batch_size, 8);
+  EXPECT_EQ(resolved.values.max_new_tokens, 1024);
   EXPECT_EQ(resolved.origin.size(), setting_names().size());
   EXPECT_FALSE(resolved.is_given("cutoff_len"));
   EXPECT_EQ(resolved.as_typed("cutoff_len"), "cutoff_len 2048 (default)");
@@ -63,7 +68,9 @@ TEST(Settings, TheLastWinsAndKeepsItsOrigin) {
   EXPECT_EQ(resolved.origin.at("packing"), "default");
   EXPECT_EQ(resolved.as_typed("bf16"), "run.yaml:4: bf16: true");
   EXPECT_EQ(resolved.as_typed("cutoff_len"), "--cutoff_len=4096");
-  EXPECT_EQ(resolved.typed, " run.yaml --cutoff_len 1024 seed=7 --cutoff_len=4096");
+  EXPECT_EQ(resolved.typed_with("nproc", "2"),
+            " run.yaml --cutoff_len 1024 seed=7 --cutoff_len=4096 --nproc 2");
+  EXPECT_EQ(resolved.typed_with("cutoff_len", "8"), " run.yaml seed=7 --cutoff_len 8");
 }
 
 TEST(Settings, AliasesAndDashes) {
@@ -80,7 +87,7 @@ TEST(Settings, AliasesAndDashes) {
 TEST(Settings, ValuesThatAreTheStateOfAffairsAreAccepted) {
   const ResolvedSettings resolved =
       from_words({"--context-parallel-algo", "ulysses_cp_algo", "--fp16", "False", "--zero_stage", "0",
-                  "--finetuning_type", "full", "--seed", "3"});
+                  "--finetuning_type", "full", "--do_train", "--seed", "3"});
   EXPECT_EQ(resolved.values.seed, 3);
 }
 
@@ -129,6 +136,28 @@ TEST(Settings, NumbersAsPeopleWriteThem) {
             500000000);
   EXPECT_EQ(from_words({"--max_steps", "-1"}).values.max_steps, -1);
   EXPECT_EQ(from_words({"--learning_rate", "+1E-3"}).values.learning_rate, 1e-3);
+  EXPECT_EQ(from_text("ddp_timeout: 180000000").values.ddp_timeout, 180000000);
+}
+
+TEST(Settings, WarmupStepsBelowOneAreARatio) {
+  const ResolvedSettings share = from_text("warmup_steps: 0.1");
+  EXPECT_EQ(share.values.warmup_steps, 0);
+  EXPECT_EQ(share.values.warmup_ratio, 0.1);
+  EXPECT_EQ(share.as_typed("warmup_ratio"), "run.yaml:1: warmup_steps: 0.1");
+  const ResolvedSettings steps = from_text("warmup_steps: 0.1", {"--warmup_steps", "20"});
+  EXPECT_EQ(steps.values.warmup_steps, 20);
+  EXPECT_EQ(steps.values.warmup_ratio, 0);
+  const ResolvedSettings back = from_text("warmup_steps: 20", {"--warmup-steps=0.25"});
+  EXPECT_EQ(back.values.warmup_steps, 0);
+  EXPECT_EQ(back.values.warmup_ratio, 0.25);
+  EXPECT_EQ(from_text("warmup_ratio: 0.5", {"--warmup_steps", "0.25"}).values.warmup_ratio, 0.25);
+  EXPECT_EQ(from_text("warmup_steps: 1").values.warmup_steps, 1);
+}
+
+TEST(Settings, ModelFolder) {
+  EXPECT_EQ(model_folder(from_words({"--model_name_or_path", "a/b"}).values), "a/b");
+  EXPECT_EQ(model_folder(from_words({"--model_name_or_path", "a/config.json"}).values), "a");
+  EXPECT_EQ(model_folder(from_words({"--model_name_or_path", "config.json"}).values), ".");
 }
 
 TEST(Settings, NullLeavesTheDefault) {

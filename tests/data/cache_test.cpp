@@ -1,6 +1,7 @@
 // The cache of token ids: found again, never trusted when damaged, made once by many.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@ class Cache : public DataTest {
     fs::path found;
     int files = 0;
     for (const auto& entry : fs::directory_iterator(options_.cache_dir)) {
-      if (entry.path().filename() == ".lock") continue;
+      if (entry.path().extension() == ".lock") continue;
       found = entry.path();
       ++files;
     }
@@ -106,10 +107,10 @@ TEST_F(Cache, EveryFlippedByteAndEveryCutIsNoticed) {
     if (i % 16 == 0) bad.push_back(good.substr(0, i));
   }
   const std::string key(good, 32, 64);
+  Corpus corpus;
   for (std::size_t i = 0; i < bad.size(); ++i) {
     write_file(file, bad[i]);
-    Corpus corpus;
-    EXPECT_NE(load_cache(file, key, corpus), "") << "damage " << i;
+    EXPECT_NE(load_cache(file, key, CacheCheck::kEveryByte, corpus), "") << "damage " << i;
   }
   const Dataset again = open();
   EXPECT_FALSE(again.from_cache());
@@ -122,14 +123,14 @@ TEST_F(Cache, EveryFlippedByteAndEveryCutIsNoticed) {
 
 TEST_F(Cache, LyingHeadersWithRightHashesAreRefused) {
   TokenizedDocuments documents;
-  documents.ids = {1, 2, 0};
-  documents.bounds = {0, 3};
+  documents = {.ids = {1, 2, 0}, .bounds = {0, 3}, .max_id = 2};
   const std::string key(64, 'a');
   const fs::path file = folder_ / "tokens.bin";
   write_cache(file, key, documents);
   Corpus corpus;
-  ASSERT_EQ(load_cache(file, key, corpus), "");
-  EXPECT_EQ(load_cache(file, std::string(64, 'b'), corpus),
+  const CacheCheck check = CacheCheck::kSizesAndRanges;
+  ASSERT_EQ(load_cache(file, key, check, corpus), "");
+  EXPECT_EQ(load_cache(file, std::string(64, 'b'), check, corpus),
             "the token cache belongs to another file or tokenizer");
 
   const std::string good = read_file(file, 1 << 20);
@@ -143,12 +144,76 @@ TEST_F(Cache, LyingHeadersWithRightHashesAreRefused) {
       hash.update(std::string_view(lie).substr(0, hash_at));
       lie.replace(hash_at, 64, hash.hex());
       write_file(file, lie);
-      EXPECT_EQ(load_cache(file, key, corpus), "the token cache's size is wrong") << count << " at " << at;
+      EXPECT_EQ(load_cache(file, key, check, corpus), "the token cache's size is wrong")
+          << count << " at " << at;
     }
   }
   documents.bounds = {0, 5, 3};
   write_cache(file, key, documents);
-  EXPECT_EQ(load_cache(file, key, corpus), "the token cache's document bounds are wrong");
+  EXPECT_EQ(load_cache(file, key, check, corpus), "the token cache's document bounds are wrong");
+  documents = {.ids = {1, 9, 0}, .bounds = {0, 3}, .max_id = 8};
+  write_cache(file, key, documents);
+  EXPECT_EQ(load_cache(file, key, check, corpus), "the token cache's content is damaged");
+  documents.ids[1] = -1;
+  write_cache(file, key, documents);
+  EXPECT_EQ(load_cache(file, key, check, corpus), "the token cache's content is damaged");
+}
+
+TEST_F(Cache, TheQuickCheckNoticesDamageOfHeaderAndBoundsAndEveryCut) {
+  open();
+  const fs::path file = only_file();
+  const std::string good = read_file(file, 1 << 20);
+  const std::string key(good, 32, 64);
+  const std::size_t ids_at = 224 + 3 * sizeof(int64_t);  // two documents
+  ASSERT_GT(good.size(), ids_at);
+  Corpus corpus;
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    if (i % 8 == 0) {
+      write_file(file, good.substr(0, i));
+      EXPECT_NE(load_cache(file, key, CacheCheck::kSizesAndRanges, corpus), "") << "cut at " << i;
+    }
+    if (i >= ids_at || i % 3 != 0) continue;
+    std::string flipped = good;
+    flipped[i] = static_cast<char>(flipped[i] ^ 0x10);
+    write_file(file, flipped);
+    EXPECT_NE(load_cache(file, key, CacheCheck::kSizesAndRanges, corpus), "") << "flip at " << i;
+  }
+}
+
+// Holds the lock of the only cache file as another process would.
+class HeldLock {
+ public:
+  explicit HeldLock(const fs::path& cache_file)
+      : fd_(::open(fs::path(cache_file).replace_extension(".lock").c_str(), O_RDWR)) {
+    EXPECT_EQ(::flock(fd_, LOCK_EX | LOCK_NB), 0);
+  }
+  ~HeldLock() { ::close(fd_); }
+
+ private:
+  int fd_;
+};
+
+TEST_F(Cache, WaitingForAnotherProcessHasAnEnd) {
+  open();
+  const fs::path file = only_file();
+  const HeldLock held(file);
+  EXPECT_TRUE(open().from_cache()) << "who finds the file needs no lock";
+  fs::remove(file);
+  options_.lock_timeout = 0.1;
+  try {
+    open();
+    FAIL() << "went on without the lock";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), ::testing::AllOf(HasSubstr("a.jsonl: another process"), HasSubstr(".lock")));
+  }
+}
+
+TEST_F(Cache, OtherFilesDoNotWait) {
+  open();
+  const HeldLock held(only_file());
+  options_.file = write("b.txt", "other text");
+  options_.lock_timeout = 0.1;
+  EXPECT_FALSE(open().from_cache());
 }
 
 TEST_F(Cache, ThreadsThatOpenAtOnceTokeniseOnce) {
@@ -184,13 +249,13 @@ TEST_F(Cache, AProcessKilledWhileItTokenisesHarmsNobody) {
   if (child == 0) {
     DocumentEncoder killed = byte_encoder();
     killed.encode = [](std::string_view) -> std::vector<int32_t> { ::_exit(0); };
-    open_corpus(options_.file, killed, options_.cache_dir, false);
+    open_corpus(options_.file, killed, {.cache_dir = options_.cache_dir});
     ::_exit(1);
   }
   int status = -1;
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   ASSERT_EQ(status, 0);
-  EXPECT_TRUE(fs::exists(options_.cache_dir / ".lock"));
+  EXPECT_FALSE(fs::is_empty(options_.cache_dir)) << "its lock file is there";
   EXPECT_FALSE(open().from_cache());
   only_file();
 }

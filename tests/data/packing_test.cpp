@@ -28,7 +28,10 @@ struct NaiveRow {
 std::vector<NaiveRow> naive_rows(std::vector<Ids> documents, const DatasetOptions& options) {
   int64_t left = options.max_tokens > 0 ? options.max_tokens : 1000000;
   std::vector<NaiveRow> rows;
-  for (const Ids& document : documents) {
+  const std::size_t first = options.max_samples > 0
+                                ? std::min<std::size_t>(documents.size(), options.max_samples)
+                                : documents.size();
+  for (const Ids& document : std::span(documents).first(first)) {
     Ids rest(document.begin(),
              document.begin() + std::min<int64_t>(left, static_cast<int64_t>(document.size())));
     left -= static_cast<int64_t>(rest.size());
@@ -46,7 +49,6 @@ std::vector<NaiveRow> naive_rows(std::vector<Ids> documents, const DatasetOption
       rest.erase(rest.begin(), rest.begin() + take);
     }
   }
-  if (options.max_samples > 0) rows.resize(std::min<std::size_t>(rows.size(), options.max_samples));
   return rows;
 }
 
@@ -149,6 +151,25 @@ TEST_F(Packing, EqualsTheNaiveTwinOnRandomDocuments) {
     ++cases;
   }
   EXPECT_GT(cases, 50);
+}
+
+TEST_F(Packing, MaxSamplesTakesTheFirstDocumentsBeforePacking) {
+  add_document_file({"abc", "de", "fgh"}, false);
+  DatasetOptions options;
+  options.file = file_;
+  options.cutoff_len = 3;
+  options.max_samples = 2;
+  const Dataset packed = Dataset::open(options, byte_encoder(), kVocabulary);
+  EXPECT_EQ(packed.num_documents(), 2);
+  EXPECT_EQ(packed.num_tokens(), 7);  // "abc." "de." in rows of three
+  EXPECT_EQ(packed.size(), 3);
+  options.packing = false;
+  const Dataset rows = Dataset::open(options, byte_encoder(), kVocabulary);
+  EXPECT_EQ(rows.size(), 2);
+  EXPECT_EQ(rows.num_tokens(), 6);  // each cut at three
+  options.max_samples = 9;
+  EXPECT_EQ(Dataset::open(options, byte_encoder(), kVocabulary).size(), 3)
+      << "more than there are is no error";
 }
 
 TEST_F(Packing, ByHand) {

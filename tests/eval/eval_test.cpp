@@ -74,6 +74,22 @@ TEST(Generate, EndsWithEosAndPutsTheCoresBack) {
             (std::vector<int32_t>{all[0], all[1]}));  // the layers' own cores again
 }
 
+TEST(Generate, TakesTheBackendForThePromptAndPutsTheCoresBackWhenItFails) {
+  auto decoder = local_model();
+  const std::vector<int32_t> expected = generate_plainly(*decoder, {1, 2, 3}, 6);
+  EXPECT_EQ(
+      generate_greedy(
+          *decoder, {1, 2, 3},
+          {.max_new_tokens = 6, .eos_token_ids = {}, .on_token = {}, .backend = AttentionBackend::kNaive}),
+      expected);
+  EXPECT_THROW(
+      generate_greedy(
+          *decoder, {1, 2, 3},
+          {.max_new_tokens = 6, .eos_token_ids = {}, .on_token = {}, .backend = AttentionBackend::kCudnn}),
+      UserError);  // no GPU tensor here
+  EXPECT_EQ(generate_plainly(*decoder, {1, 2, 3}, 6), expected);
+}
+
 TEST(Generate, RefusesWhatItCannotContinue) {
   auto decoder = local_model();
   EXPECT_THROW(generate_greedy(*decoder, {}, {}), UserError);

@@ -117,6 +117,55 @@ TEST(Spawn, TheSummaryHasTheCauseThatTheRankLeft) {
   EXPECT_THAT(outcome.summary, HasSubstr("the disk is full"));
 }
 
+TEST(Spawn, ARanksOwnNumberIsNotToldTwice) {
+  const Outcome outcome =
+      run(shell(2,
+                "test $RANK = 0 || { echo '{\"message\": {\"message\": \"rank 1: the loss "
+                "is NaN\"}}' > $TORCHELASTIC_ERROR_FILE; exit 3; }"));
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_EQ(outcome.summary,
+            "ithaca: rank 1 of 2 failed (exit code 3, numbers went wrong): the loss is NaN\n");
+}
+
+TEST(Spawn, ARankThatCannotLeaveACauseIsNamed) {
+  const Outcome outcome = run(shell(2,
+                                    "test $RANK = 0 || { mkdir $TORCHELASTIC_ERROR_FILE; echo lost > "
+                                    "$TORCHELASTIC_ERROR_FILE/x; exit 3; }"));
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_EQ(outcome.summary, "ithaca: rank 1 of 2 failed (exit code 3, numbers went wrong)\n");
+}
+
+TEST(Spawn, AMistakeThatAllRanksFindIsToldOnceWithoutARank) {
+  const auto leave = [](const std::string& text) {
+    return "echo \"{\\\"message\\\": {\\\"message\\\": \\\"" + text +
+           "\\\"}}\" > $TORCHELASTIC_ERROR_FILE; exit 2";
+  };
+  const Outcome same = run(shell(3, leave("rank $RANK: config.json is missing")));
+  EXPECT_EQ(same.code, 2);
+  EXPECT_EQ(same.summary, "ithaca: error: config.json is missing\n");
+  const Outcome other = run(shell(3, leave("rank $RANK: shard $RANK is missing")));
+  EXPECT_EQ(other.code, 2);
+  EXPECT_THAT(other.summary,
+              testing::MatchesRegex("ithaca: rank ([0-2]) of 3 failed .exit code 2, a mistake in "
+                                    "settings or files.: shard [0-2] is missing\n"));
+}
+
+// A rank that gets both signals before it could have asked for them.
+SpawnOptions signalled(const Folder& folder, const std::string& command) {
+  SpawnOptions options = shell(1, "");
+  options.program = folder / "engine";
+  options.arguments = {command};
+  std::ofstream(options.program) << "#!/bin/sh\nkill -TERM $$\nkill -INT $$\nexit 75\n";
+  std::filesystem::permissions(options.program, std::filesystem::perms::owner_all);
+  return options;
+}
+
+TEST(Spawn, StopSignalsWaitForATrainingThatIsStillLoading) {
+  const Folder folder;
+  EXPECT_EQ(run(signalled(folder, "train")).code, 75);
+  EXPECT_EQ(run(signalled(folder, "eval")).code, 128 + SIGTERM);
+}
+
 TEST(Spawn, SigtermIsForwarded) {
   const Folder folder;
   const pid_t pid = fork();  // the ranks' parent
@@ -180,6 +229,40 @@ TEST(ExecEngine, ReplacesTheProcessAndKeepsTheUsersThreads) {
   waitpid(pid, &status, 0);
   EXPECT_EQ(WEXITSTATUS(status), 5);
   EXPECT_EQ(folder.read("out"), "9 0\n");
+}
+
+// OMP_NUM_THREADS as the program sees it.
+std::string threads_under(const char* run_id, const char* threads) {
+  const Folder folder;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    unsetenv("TORCHELASTIC_RUN_ID");
+    if (run_id) setenv("TORCHELASTIC_RUN_ID", run_id, 1);
+    setenv("OMP_NUM_THREADS", threads, 1);
+    exec_engine(shell(1, "echo $OMP_NUM_THREADS > " + (folder / "out")));
+  }
+  waitpid(pid, nullptr, 0);
+  return folder.read("out");
+}
+
+TEST(ExecEngine, TorchrunsOwnSingleThreadGivesWay) {
+  EXPECT_EQ(threads_under("none", "1"), "3\n");
+  EXPECT_EQ(threads_under("none", "2"), "2\n");
+  EXPECT_EQ(threads_under(nullptr, "1"), "1\n");
+}
+
+TEST(ExecEngine, StopSignalsWaitForATrainingThatIsStillLoading) {
+  const Folder folder;
+  const auto status_of = [&](const std::string& command) {
+    const SpawnOptions options = signalled(folder, command);
+    const pid_t pid = fork();
+    if (pid == 0) exec_engine(options);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  };
+  EXPECT_EQ(status_of("train"), 75);
+  EXPECT_EQ(status_of("eval"), 128 + SIGTERM);
 }
 
 }  // namespace

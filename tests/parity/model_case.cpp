@@ -69,8 +69,11 @@ Outcome run_rank(const Case& c, Communicator& world) {
   std::vector<OptimizerEntry> entries;
   for (Parameter* p : decoder->parameters()) entries.push_back({p->name, p->value, p->grad, false});
   Optimizer optimizer({.kind = OptimizerOptions::Kind::kSgd}, entries);
-  const StepTotals totals = train_step(*decoder, flat, optimizer, mesh, {mine}, kLearningRate, false,
-                                       {.max_grad_norm = 0, .progress = {}});
+  const int64_t sent_before_step = mesh.bytes_sent();
+  const StepTotals totals = train_step(*decoder, flat, optimizer, mesh, {mine}, kLearningRate,
+                                       {.max_grad_norm = 0, .progress = {}, .stop_requested = {}});
+  outcome.step_bytes = mesh.bytes_sent() - sent_before_step;
+  outcome.step_bytes_predicted = predicted_step_bytes(*decoder, plan, mesh, flat, {mine});
   outcome.loss_sum = totals.loss_sum;
   outcome.grad_norm = totals.grad_norm;
   outcome.labels = totals.labels;
@@ -93,6 +96,8 @@ std::vector<std::string> differences(const Outcome& got, const Outcome& expected
   std::vector<std::string> lines;
   if (got.bytes != got.bytes_predicted)
     lines.push_back(str("bytes sent ", got.bytes, ", formula ", got.bytes_predicted));
+  if (got.step_bytes != got.step_bytes_predicted)
+    lines.push_back(str("bytes sent in a step ", got.step_bytes, ", formula ", got.step_bytes_predicted));
   if (got.labels != expected.labels)
     lines.push_back(str("labels ", got.labels, ", expected ", expected.labels));
   if (got.tokens != expected.tokens)

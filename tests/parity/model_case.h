@@ -27,9 +27,9 @@ struct Outcome {
   double loss_sum = 0;
   double grad_norm = 0;
   int64_t labels = 0, tokens = 0;
-  std::vector<at::Tensor> gradients, updated;  // by parameter, after one SGD step
-  int64_t bytes = 0;                           // sent in forward and backward by this rank
-  int64_t bytes_predicted = 0;
+  std::vector<at::Tensor> gradients, updated;        // by parameter, after one SGD step
+  int64_t bytes = 0, bytes_predicted = 0;            // of attention, forward and backward, sent by this rank
+  int64_t step_bytes = 0, step_bytes_predicted = 0;  // of a whole train_step
 };
 
 Batch batch_of(const Case& c);

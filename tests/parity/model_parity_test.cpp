@@ -31,7 +31,7 @@ void check(const Case& c) {
 const std::vector<std::pair<int, int>> kLayouts = {{1, 1}, {1, 2}, {2, 1}, {1, 3},
                                                    {3, 1}, {1, 4}, {2, 2}, {4, 1}};
 const std::vector<HeadCounts> kHeads = {{8, 8}, {8, 2}, {9, 3}, {7, 1}, {5, 5}};
-const std::vector<int64_t> kLengths = {1, 7, 16, 37};
+const std::vector<int64_t> kLengths = {3, 7, 16, 37};
 const std::vector<Documents> kDocuments = {Documents::kOne, Documents::kPacked, Documents::kPadded};
 
 TEST(ModelParity, CoveringSet) {
@@ -52,6 +52,12 @@ TEST(ModelParity, CoveringSet) {
       }
     }
   EXPECT_EQ(cases, 80);
+}
+
+TEST(ModelParity, RowsShorterThanTheRanks) {  // ranks without a row, or without a label, take part
+  for (const int64_t length : {1, 2, 3})
+    for (const auto& [data, ulysses] : {std::pair(1, 4), std::pair(2, 2), std::pair(1, 3)})
+      check({.data = data, .ulysses = ulysses, .shape = {{5, 5}}, .length = length});
 }
 
 TEST(ModelParityLong, FullProduct) {

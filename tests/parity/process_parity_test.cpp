@@ -18,7 +18,7 @@ const std::vector<Case> kCases = {
     {.data = 1, .ulysses = 2, .shape = {{9, 3}}, .length = 37, .documents = Documents::kPacked},
     {.data = 2, .ulysses = 1, .shape = {{8, 2}}, .length = 16, .documents = Documents::kPadded},
     {.data = 1, .ulysses = 3, .shape = {{7, 1}, 4, true}, .length = 7, .checkpoint = true},
-    {.data = 2, .ulysses = 2, .shape = {{5, 5}}, .length = 1},
+    {.data = 2, .ulysses = 2, .shape = {{5, 5}}, .length = 13},
 };
 
 int rank_main(const Case& c) {

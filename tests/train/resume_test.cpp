@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
+#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "ithaca/base/json.h"
 #include "tests/train/tiny_run.h"
@@ -58,8 +62,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(std::vector<std::string>{"1"},
                       std::vector<std::string>{"--bf16", "--gradient_accumulation_steps", "2", "1"},
                       std::vector<std::string>{"--sequence_parallel_size", "2", "--lr_scheduler_type",
-                                               "cosine", "--warmup_steps", "2", "2"},
-                      std::vector<std::string>{"--bf16", "--weight_decay", "0.1", "--logging_steps", "1",
+                                               "cosine", "--warmup_steps", "2", "--gradient_checkpointing",
+                                               "full", "2"},
+                      std::vector<std::string>{"--bf16", "--weight_decay", "0.1", "3"},
+                      std::vector<std::string>{"--packing", "false", "--train_file", "docs.jsonl",
+                                               "--logging_steps", "1", "--sequence_parallel_size", "3",
                                                "3"}));
 
 TEST(Layouts, SeeTheSameSamplesAndLosses) {
@@ -93,6 +100,55 @@ TEST(Stop, ASignalFinishesTheStepSavesAndSaysSo) {
   fs::rename(run.path("stopped"), fresh.path("stopped"));
   ASSERT_EQ(fresh.train("stopped", {"--save_steps", "0"}, 2), kDone);
   EXPECT_EQ(fresh.bits_of_weights("stopped"), run.bits_of_weights("straight"));
+}
+
+TEST(Stop, ASignalDuringAStepEndsTheRunAfterThatStep) {
+  TinyRun run;
+  std::thread signal([] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    ::kill(::getpid(), SIGTERM);
+  });
+  const ExitCode code =
+      run.train("long", {"--max_steps", "100000", "--save_steps", "0", "--logging_steps", "1000"}, 2);
+  signal.join();
+  EXPECT_EQ(code, kStoppedAndSaved);
+  int checkpoints = 0;
+  for (const auto& entry : fs::directory_iterator(run.path("long")))
+    checkpoints += entry.path().filename().string().starts_with("checkpoint-");
+  EXPECT_EQ(checkpoints, 1);
+}
+
+TEST(Evaluation, IsLoggedDuringTraining) {
+  TinyRun run;
+  ASSERT_EQ(run.train("evaluated",
+                      {"--eval_file", run.path("train.txt"), "--eval_steps", "2", "--plot_loss", "true"}, 2),
+            kDone);
+  std::ifstream in(run.path("evaluated/trainer_log.jsonl"));
+  std::vector<int64_t> steps;
+  for (std::string line; std::getline(in, line);)
+    if (const Json json = Json::parse(line); json.contains("eval_loss"))
+      steps.push_back(json.at("current_steps").get<int64_t>());
+  EXPECT_EQ(steps, (std::vector<int64_t>{2, 4, 6}));
+  EXPECT_TRUE(fs::exists(run.path("evaluated/training_loss.png")));
+}
+
+TEST(Resume, AfterAnOverwriteOldCheckpointsAreGone) {
+  TinyRun run;
+  ASSERT_EQ(run.train("out", {}), kDone);
+  ASSERT_EQ(run.train("out", {"--overwrite_output_dir", "--max_steps", "2"}), kDone);
+  EXPECT_TRUE(fs::exists(run.path("out/checkpoint-2")));
+  EXPECT_FALSE(fs::exists(run.path("out/checkpoint-6")));
+}
+
+TEST(Resume, RefusesAnotherOrderOfSamples) {
+  TinyRun run;
+  ASSERT_EQ(run.train("out", {"--max_steps", "3"}), kDone);
+  try {
+    run.train("out", {"--seed", "7"});
+    ADD_FAILURE() << "another seed was accepted";
+  } catch (const UserError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("seed 42 then, 7 now"));
+  }
 }
 
 TEST(Resume, RefusesWhatIsNotThere) {

@@ -102,6 +102,9 @@ ExitCode TinyRun::train(const std::string& output, std::vector<std::string> argu
                                              "30",
                                              "--plot_loss",
                                              "false"};
+  for (std::string& argument : arguments)
+    if (argument == "docs.jsonl") argument = path(argument);
+  fs::create_directories(path(output));
   arguments.insert(arguments.begin(), defaults.begin(), defaults.end());
   const ResolvedSettings settings = resolve_settings({}, arguments);
   ExitCode code = kInternal;

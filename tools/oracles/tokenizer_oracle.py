@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares `ithaca tokenize` with Hugging Face's `tokenizers`, token by token.
 
-    tokenizer_oracle.py --program build/cpu/cli/ithaca DIR TEXT [TEXT ...]
+    tokenizer_oracle.py --program build/cpu/bin/ithaca DIR TEXT [TEXT ...]
 
 DIR holds tokenizer.json. A .jsonl (key text) is compared row by row, any other file as one document. Exit code 1 at a difference.
 Needs: pip install tokenizers==0.23.3

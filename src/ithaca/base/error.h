@@ -1,8 +1,9 @@
-// Errors and checks. Three kinds leave a program, each with its exit code (docs/reference.md, "Exit codes"):
-//   UserError           2  a setting, file or layout the user can mend; names what, where, what was expected
-//   and a fix NumericsError       3  NaN, or an overflow without end CommunicationError  4  a rank or the
-//   network failed
-// ITHACA_CHECK is for invariants: a failure is our own fault.
+// Errors and checks. Three kinds leave a program, each with its exit code (docs/architecture.md, "Exit
+// codes"):
+//  - UserError, 2: a setting, file or layout the user can mend; names what, where, what was expected, a fix.
+//  - NumericsError, 3: NaN, or an overflow without end.
+//  - CommunicationError, 4: a rank or the network failed.
+// ITHACA_CHECK is for invariants: a failure is our own fault (exit code 1).
 #pragma once
 #include <sstream>
 #include <stdexcept>

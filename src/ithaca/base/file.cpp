@@ -6,9 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <random>
+#include <utility>
 
 #include "ithaca/base/error.h"
 
@@ -32,15 +33,6 @@ class Descriptor {
   int fd_;
 };
 
-void write_all(int fd, std::string_view bytes, const fs::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) throw UserError(str(path.string(), ": cannot write: ", std::strerror(errno)));
-    bytes.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
-
 }  // namespace
 
 std::string read_file(const fs::path& path, std::size_t max_bytes) {
@@ -58,20 +50,45 @@ std::string read_file(const fs::path& path, std::size_t max_bytes) {
   return bytes;
 }
 
-void write_file(const fs::path& path, std::string_view bytes) {
-  const fs::path temporary = str(path.string(), ".tmp.", ::getpid(), ".", ::gettid());
-  try {
-    Descriptor fd(temporary, O_WRONLY | O_CREAT | O_TRUNC);
-    write_all(fd, bytes, temporary);
-    if (::fsync(fd) != 0) throw UserError(str(temporary.string(), ": cannot fsync: ", std::strerror(errno)));
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
+AtomicFile::AtomicFile(const fs::path& path) : path_(path) {
+  // a name of its own, also among processes of several machines
+  std::random_device random;
+  temporary_ = str(path.string(), ".tmp.", ::getpid(), "-", random());
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd_ < 0) fail("cannot be made");
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) {
+    ::close(fd_);
+    ::unlink(temporary_.c_str());
   }
-  if (std::rename(temporary.c_str(), path.c_str()) != 0)
-    throw UserError(
-        str(path.string(), ": cannot rename ", temporary.string(), " to it: ", std::strerror(errno)));
-  sync_path(path.has_parent_path() ? path.parent_path() : fs::path("."));
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("cannot be written");
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(fd_) != 0) fail("cannot fsync");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot be renamed to");
+  ::close(std::exchange(fd_, -1));
+  sync_path(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
+}
+
+void AtomicFile::fail(const char* what) const {
+  throw UserError(str(path_.string(), ": ", what, ": ", std::strerror(errno)));
+}
+
+void write_file(const fs::path& path, std::string_view bytes) {
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(bytes)));
+  file.commit();
 }
 
 void sync_path(const fs::path& path) {
@@ -92,11 +109,12 @@ fs::path resolve_inside(const fs::path& folder, const std::string& name, const s
   if (name == "." || name == "..") throw refuse("is not a file");
   if (name.find('/') != std::string::npos || name.find('\\') != std::string::npos)
     throw refuse("leads to another folder");
-  const fs::path path = folder / name;
+  fs::path path = folder / name;
   std::error_code error;
   const fs::path real = fs::weakly_canonical(path, error);
   // Weights of another model could be slipped in through a link (the traversal peers had to mend in 2026)
-  if (!error && fs::is_symlink(path) && real.parent_path() != fs::weakly_canonical(folder))
+  if (!error && fs::is_symlink(path) &&
+      (!fs::exists(path) || real.parent_path() != fs::weakly_canonical(folder)))
     throw refuse("is a symbolic link out of the folder");
   return path;
 }

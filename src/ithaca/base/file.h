@@ -17,6 +17,26 @@ std::string read_file(const std::filesystem::path& path, std::size_t max_bytes);
 // crash either the old or the new content is there, whole.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
+// The same in pieces, for files that are too large to be held: appears under its name, whole and on the disk, with
+// commit(); without it nothing stays behind. UserError names `path` and what went wrong.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void commit();  // once, the last call
+
+ private:
+  [[noreturn]] void fail(const char* what) const;
+
+  std::filesystem::path path_;
+  std::string temporary_;
+  int fd_ = -1;
+};
+
 // fsyncs a file or a folder that was written by other means.
 void sync_path(const std::filesystem::path& path);
 

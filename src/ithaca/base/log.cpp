@@ -48,6 +48,9 @@ Logger::Logger(int rank, bool on_terminal, const std::filesystem::path& file)
 }
 Logger::~Logger() = default;
 
+void Logger::note(std::string_view line) {
+  if (sinks_->file) sinks_->file->info(spdlog::string_view_t(line.data(), line.size()));
+}
 void Logger::info(std::string_view line) {
   sinks_->write(spdlog::level::info, line);
 }

@@ -13,6 +13,7 @@ class Logger {
   // `file` empty: no file. Lines there carry time, level and rank.
   Logger(int rank, bool on_terminal, const std::filesystem::path& file);
   ~Logger();
+  void note(std::string_view line);  // into the file only
   void info(std::string_view line);
   void warning(std::string_view line);
   void error(std::string_view line);

@@ -1,6 +1,7 @@
 // The checkpoint protocol: names, integrity.json, renames and the search for the newest whole folder. No
 // tensor is touched here.
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -98,34 +99,110 @@ std::vector<FoundCheckpoint> list_checkpoints(const fs::path& output_dir) {
   return found;
 }
 
-void delete_oldest(const fs::path& output_dir, const fs::path& keep, int64_t save_total_limit) {
-  if (save_total_limit <= 0) return;
-  int64_t kept = 1;
-  for (const FoundCheckpoint& checkpoint : list_checkpoints(output_dir))
-    if (checkpoint.path != keep && ++kept > save_total_limit) fs::remove_all(checkpoint.path);
-}
-
-void check_file(const fs::path& folder, const std::string& name, const Json& entry) {
-  const fs::path path = folder / name;
+Json checked_entry(const fs::path& folder, const std::string& name, const Json& entry) {
   if (!entry.is_object() || !entry.value("size", Json()).is_number_unsigned() ||
       !entry.value("sha256", Json()).is_string())
     throw UserError(str((folder / kIntegrity).string(), ": files, ", name, ": expected a size and a sha256"));
-  const uint64_t expected = entry["size"].get<uint64_t>();
-  const uint64_t size = fs::file_size(path);
-  if (size != expected)
-    throw UserError(str(path.string(), ": has ", size, " bytes, integrity.json says ", expected));
-  if (sha256_of_file(path) != entry["sha256"].get<std::string>())
-    throw UserError(str(
-        path.string(), ": its SHA-256 differs from integrity.json: the file was changed after it was saved"));
+  return entry;
+}
+
+// integrity.json and what it says of names and sizes; returns its list of files. UserError with the reason otherwise.
+Json check_names_and_sizes(const fs::path& folder) {
+  const fs::path integrity_path = folder / kIntegrity;
+  if (!fs::is_directory(folder)) throw UserError(str(folder.string(), ": no such folder"));
+  if (!fs::exists(integrity_path))
+    throw UserError(str(integrity_path.string(), ": is missing: the checkpoint was not finished"));
+  const Json integrity = read_json_file(integrity_path);
+  if (!integrity.is_object() || integrity.value("format", Json()) != Json(1) ||
+      !integrity.value("files", Json()).is_object())
+    throw UserError(str(integrity_path.string(), ": expected format 1 and a list of files"));
+  if (const std::optional<int64_t> step = step_of(folder.filename().string());
+      step && integrity.value("step", Json()) != Json(*step))
+    throw UserError(str(integrity_path.string(), ": is of step ", integrity.value("step", Json()).dump(),
+                        ", the folder's name says ", *step));
+  Json listed = integrity["files"];
+  const std::set<std::string> present = list_files(folder);
+  for (const auto& [name, entry] : listed.items())
+    if (!present.count(name))
+      throw UserError(str((folder / name).string(), ": is missing, integrity.json lists it"));
+  for (const std::string& name : present)
+    if (!listed.contains(name)) throw UserError(str((folder / name).string(), ": is not in integrity.json"));
+  for (const auto& [name, entry] : listed.items()) {
+    const uint64_t expected = checked_entry(folder, name, entry)["size"].get<uint64_t>();
+    const uint64_t size = fs::file_size(folder / name);
+    if (size != expected)
+      throw UserError(
+          str((folder / name).string(), ": has ", size, " bytes, integrity.json says ", expected));
+  }
+  return listed;
+}
+
+bool looks_whole(const fs::path& folder) {
+  try {
+    check_names_and_sizes(folder);
+    return true;
+  } catch (const std::exception&) {  // whatever is wrong with it, it is not whole
+    return false;
+  }
+}
+
+void delete_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::remove_all(folder, error);
+  if (error) throw UserError(str(folder.string(), ": cannot be deleted: ", error.message()));
+}
+
+void delete_oldest(const fs::path& output_dir, const fs::path& keep, int64_t save_total_limit) {
+  if (save_total_limit <= 0) return;
+  int64_t kept = 1;
+  for (const FoundCheckpoint& checkpoint : list_checkpoints(output_dir)) {
+    if (checkpoint.path == keep) continue;
+    if (kept >= save_total_limit)
+      delete_folder(checkpoint.path);
+    else if (looks_whole(checkpoint.path))
+      ++kept;
+  }
+}
+
+// A folder of begin_checkpoint, or what move_into_place put aside: checkpoint-STEP.tmp.PID-NONCE[.old].
+struct Unfinished {
+  fs::path path;
+  std::string step;
+  int64_t pid = 0;
+};
+
+std::vector<Unfinished> list_unfinished(const fs::path& output_dir) {
+  std::vector<Unfinished> found;
+  for (const auto& entry : fs::directory_iterator(output_dir)) {
+    const std::string name = entry.path().filename().string();
+    const std::size_t at = name.find(kTemporary);
+    if (at == std::string::npos || !step_of(std::string_view(name).substr(0, at)) || !entry.is_directory())
+      continue;
+    Unfinished one{entry.path(), name.substr(0, at)};
+    const char* pid = name.data() + at + kTemporary.size();
+    std::from_chars(pid, name.data() + name.size(), one.pid);
+    found.push_back(one);
+  }
+  return found;
+}
+
+// Only one run writes into an output_dir, on one machine: a process that is not here any more is dead.
+void delete_leftovers(const fs::path& output_dir) {
+  for (const Unfinished& one : list_unfinished(output_dir)) {
+    const bool alive = one.pid > 0 && (::kill(static_cast<pid_t>(one.pid), 0) == 0 || errno != ESRCH);
+    const bool only_copy = !fs::exists(output_dir / one.step) && fs::exists(one.path / kIntegrity);
+    if (!alive && !only_copy) delete_folder(one.path);
+  }
 }
 
 }  // namespace
 
 fs::path begin_checkpoint(const fs::path& output_dir, int64_t step) {
   std::random_device random;
-  const fs::path temporary = output_dir / str(kPrefix, step, kTemporary, ::getpid(), "-", random());
+  fs::path temporary = output_dir / str(kPrefix, step, kTemporary, ::getpid(), "-", random());
   std::error_code error;
   fs::create_directories(output_dir, error);
+  if (!error) delete_leftovers(output_dir);
   if (error || !fs::create_directory(temporary, error))
     throw UserError(
         str(temporary.string(), ": cannot make the folder: ", error.message(), "; is output_dir writable?"));
@@ -142,43 +219,33 @@ fs::path commit_checkpoint(const fs::path& temporary, const fs::path& output_dir
   }
   write_json_file(temporary / kIntegrity, {{"format", 1}, {"step", step}, {"files", files}});
   sync_folders(temporary);
-  const fs::path target = final_path(output_dir, step);
+  fs::path target = final_path(output_dir, step);
   move_into_place(temporary, target);
   delete_oldest(output_dir, target, save_total_limit);
   return target;
 }
 
 void verify_checkpoint(const fs::path& folder) {
-  const fs::path integrity_path = folder / kIntegrity;
-  if (!fs::is_directory(folder)) throw UserError(str(folder.string(), ": no such folder"));
-  if (!fs::exists(integrity_path))
-    throw UserError(str(integrity_path.string(), ": is missing: the checkpoint was not finished"));
-  const Json integrity = read_json_file(integrity_path);
-  if (!integrity.is_object() || integrity.value("format", Json()) != Json(1) ||
-      !integrity.value("files", Json()).is_object())
-    throw UserError(str(integrity_path.string(), ": expected format 1 and a list of files"));
-  if (const std::optional<int64_t> step = step_of(folder.filename().string());
-      step && integrity.value("step", Json()) != Json(*step))
-    throw UserError(str(integrity_path.string(), ": is of step ", integrity.value("step", Json()).dump(),
-                        ", the folder's name says ", *step));
-  const Json& listed = integrity["files"];
-  const std::set<std::string> present = list_files(folder);
+  const Json listed = check_names_and_sizes(folder);
   for (const auto& [name, entry] : listed.items())
-    if (!present.count(name))
-      throw UserError(str((folder / name).string(), ": is missing, integrity.json lists it"));
-  for (const std::string& name : present)
-    if (!listed.contains(name)) throw UserError(str((folder / name).string(), ": is not in integrity.json"));
-  for (const auto& [name, entry] : listed.items()) check_file(folder, name, entry);
+    if (sha256_of_file(folder / name) != entry["sha256"].get<std::string>())
+      throw UserError(
+          str((folder / name).string(),
+              ": its SHA-256 differs from integrity.json: the file was changed after it was saved"));
+}
+
+void remove_checkpoints(const fs::path& output_dir) {
+  if (!fs::is_directory(output_dir)) return;
+  for (const FoundCheckpoint& checkpoint : list_checkpoints(output_dir)) delete_folder(checkpoint.path);
+  for (const Unfinished& one : list_unfinished(output_dir)) delete_folder(one.path);
+  sync_path(output_dir);
 }
 
 std::optional<FoundCheckpoint> find_checkpoint(const fs::path& output_dir,
                                                std::vector<std::string>& skipped) {
   if (!fs::is_directory(output_dir)) return std::nullopt;
-  for (const auto& entry : fs::directory_iterator(output_dir)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kPrefix) && name.find(kTemporary) != std::string::npos)
-      skipped.push_back(str(entry.path().string(), ": was never finished; it may be deleted"));
-  }
+  for (const Unfinished& one : list_unfinished(output_dir))
+    skipped.push_back(str(one.path.string(), ": was never finished; the next save deletes it"));
   for (const FoundCheckpoint& checkpoint : list_checkpoints(output_dir)) {
     try {
       verify_checkpoint(checkpoint.path);

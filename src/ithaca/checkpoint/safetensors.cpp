@@ -1,12 +1,8 @@
 #include "ithaca/checkpoint/safetensors.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -165,50 +161,6 @@ void read_metadata(const Json& json, const std::string& source, SafetensorsHeade
   }
 }
 
-// A file that appears under its name only when whole.
-class NewFile {
- public:
-  explicit NewFile(const fs::path& path)
-      : path_(path), temporary_(path.string() + ".tmp." + std::to_string(::getpid())) {
-    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd_ < 0) throw failure("open");
-  }
-  ~NewFile() {
-    if (fd_ >= 0) ::close(fd_);
-    if (!committed_) ::unlink(temporary_.c_str());
-  }
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-
-  void write(std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) throw failure("write");
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
-    }
-  }
-
-  void commit() {
-    if (::fsync(fd_) != 0) throw failure("fsync");
-    const int fd = std::exchange(fd_, -1);
-    if (::close(fd) != 0) throw failure("close");
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0) throw failure("rename");
-    committed_ = true;
-    sync_path(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
-  }
-
- private:
-  UserError failure(const char* what) const {
-    return UserError(str(temporary_, ": cannot ", what, ": ", std::strerror(errno)));
-  }
-
-  fs::path path_;
-  std::string temporary_;
-  int fd_ = -1;
-  bool committed_ = false;
-};
-
 std::string make_header(const std::vector<const TensorToWrite*>& order,
                         const std::map<std::string, std::string>& metadata) {
   Json header = {{"__metadata__", metadata}};
@@ -285,7 +237,7 @@ void write_safetensors(const fs::path& path, const std::vector<TensorToWrite>& t
   });
   const std::string header = make_header(order, metadata);
   const uint64_t length = header.size();
-  NewFile file(path);
+  AtomicFile file(path);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(std::as_bytes(std::span(header)));
   for (const TensorToWrite* tensor : order) {

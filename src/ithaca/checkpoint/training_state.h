@@ -26,18 +26,24 @@ struct TrainingState {
   Json state;
 };
 
-// Begins a checkpoint: returns the temporary folder, empty. Rank 0 only; further files (the model folder) may
+// Begins a checkpoint: returns the temporary folder, empty. What dead processes left half-written in output_dir is
+// removed first (unless it is whole and has no checkpoint of its step beside it). Rank 0 only; further files (the model folder) may
 // be written into it by the caller. UserError if output_dir cannot be written.
 std::filesystem::path begin_checkpoint(const std::filesystem::path& output_dir, int64_t step);
 // training_state.json and optimizer.safetensors. Tensor names must be unique.
 void write_training_state(const std::filesystem::path& folder, const TrainingState& state,
                           const NamedTensors& optimizer);
 // Hashes and fsyncs every file, writes integrity.json, renames to checkpoint-N (an older folder of that name
-// is swapped out atomically, then deleted); then deletes the oldest ones beyond save_total_limit (0: none).
-// Returns the final path.
+// is swapped out atomically, then deleted); then keeps the newest `save_total_limit` whole ones (0: all) and deletes
+// what is older. A folder with missing or cut files does not count; sizes are compared here, not hashes, which would
+// mean reading every kept checkpoint at every save. Returns the final path.
 std::filesystem::path commit_checkpoint(const std::filesystem::path& temporary,
                                         const std::filesystem::path& output_dir, int64_t step,
                                         int64_t save_total_limit);
+
+// Deletes every checkpoint-N folder of output_dir and what was left half-written there; for overwrite_output_dir. Rank 0
+// only. UserError if one cannot be deleted.
+void remove_checkpoints(const std::filesystem::path& output_dir);
 
 struct FoundCheckpoint {
   std::filesystem::path path;

@@ -12,10 +12,6 @@
 namespace ithaca {
 namespace {
 
-struct DoneWork : Work {
-  void wait() override {}
-};
-
 WorkPtr done() {
   return std::make_unique<DoneWork>();
 }

@@ -1,16 +1,15 @@
 // The collectives that Ithaca uses, over one group of ranks. Three backends: threads of one process, c10d
 // Gloo, c10d NCCL. This room is the only one that names gloo, nccl or c10d.
 //
-// Rules that hold for every backend
+// Rules that hold for every backend:
 //  - Tensors are contiguous. In and out of one call do not overlap unless the call is named in place.
-//  - float16 and bfloat16 are summed in float32 and rounded once. Sums are taken in rank order, so that the
-//  same inputs give the
-//    same bits at every run and on every CPU backend.
+//  - float16 and bfloat16 are summed in float32 and rounded once.
+//  - Sums are taken in rank order: the same inputs give the same bits at every run and on every CPU backend.
 //  - A group of one returns its input and sends nothing.
-//  - Every wait ends: with the result, or with CommunicationError within the group's timeout, naming the rank
-//  at fault where known.
-//  - A non-blocking call (`async_` below) returns a Work. Inputs and outputs belong to the call until wait()
-//  returns; wait() once.
+//  - Every wait ends: with the result, or with CommunicationError within the group's timeout, which names the
+//    rank at fault where it is known.
+//  - A non-blocking call (`async_` below) returns a Work: wait() once. Inputs and outputs belong to the call
+//    until then.
 //  - All ranks of a group make the same calls in the same order.
 #pragma once
 #include <ATen/core/Tensor.h>
@@ -36,6 +35,11 @@ class Work {
   virtual void wait() = 0;
 };
 using WorkPtr = std::unique_ptr<Work>;
+
+// Of a call that was complete when it returned.
+struct DoneWork : Work {
+  void wait() override {}
+};
 
 class Communicator {
  public:

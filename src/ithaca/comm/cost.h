@@ -1,22 +1,27 @@
 // What a verb puts on the wire: bytes sent by one rank, and steps (rounds that wait for one another).
-// Arithmetic only; the traffic counter (communicator.cpp) and the planner use the same functions. n is the
-// group's size, r the rank, all bytes are of r alone.
+// Arithmetic only; the traffic counter (communicator.cpp) and tests use the same functions. n is the group's
+// size, r the rank, all bytes are of r alone.
 //
-//   broadcast       binomial tree over v = (r - root) mod n: v sends to v + 2^i for every 2^i > v with v +
-//   2^i < n.
-//                   bytes * children(v); ceil(log2 n) steps
-//   all_gather      every rank sends its rows straight to the n - 1 others.  rows_r * row_bytes * (n - 1); 1
-//   step reduce_scatter  an all_to_all of the shares, then a local sum in rank order.  (rows - rows_r) *
-//   row_bytes; 1 step all_reduce      small (at most kSmallAllReduceBytes): all_gather, then every rank sums.
-//   bytes * (n - 1); 1 step
-//                   else reduce_scatter and all_gather of near-even shares (near_even_share): about 2 (n - 1)
-//                   / n * bytes; 2 steps
-//   all_to_all      the rows that go to others; 1 step. The rank's own rows are copied.
-//   send            the tensor; 1 step.       barrier, recv: nothing is counted.
+//  - broadcast: binomial tree over v = (r - root) mod n; v sends to v + 2^i for each 2^i > v, v + 2^i < n.
+//    bytes * (number of those); ceil(log2 n) steps.
+//  - all_gather: every rank sends its rows straight to the n - 1 others.
+//    rows_r * row_bytes * (n - 1); 1 step.
+//  - reduce_scatter: an all_to_all of the shares, then a local sum in rank order.
+//    (rows - rows_r) * row_bytes; 1 step.
+//  - all_reduce, at most kSmallAllReduceBytes: all_gather, then every rank sums.
+//    bytes * (n - 1); 1 step.
+//  - all_reduce, larger: reduce_scatter and all_gather of near-even shares (base/split.h).
+//    About 2 (n - 1) / n * bytes; 2 steps.
+//  - all_to_all: the rows that go to others; the rank's own rows are copied. 1 step.
+//  - send: the tensor; 1 step.
+//  - recv, barrier: nothing is counted.
+//
 // 16-bit sums travel as 16 bits and are widened where they are summed. A group of one sends nothing.
 #pragma once
 #include <cstdint>
 #include <vector>
+
+#include "ithaca/base/split.h"
 
 namespace ithaca {
 
@@ -26,16 +31,6 @@ struct Cost {
 };
 
 inline constexpr int64_t kSmallAllReduceBytes = 16384;
-
-struct Share {
-  int64_t begin = 0, count = 0;
-};
-
-// The r-th of n near-even parts of `total`: the first total mod n parts hold one more.
-inline Share near_even_share(int64_t total, int n, int r) {
-  const int64_t base = total / n, rest = total % n;
-  return {base * r + (r < rest ? r : rest), base + (r < rest ? 1 : 0)};
-}
 
 inline int64_t sum_of(const std::vector<int64_t>& counts) {
   int64_t total = 0;
@@ -71,7 +66,7 @@ inline Cost reduce_scatter_cost(const std::vector<int64_t>& counts, int r, int64
 inline Cost all_reduce_cost(int n, int r, int64_t elements, int64_t element_bytes) {
   if (n == 1) return {};
   if (elements * element_bytes <= kSmallAllReduceBytes) return {elements * element_bytes * (n - 1), 1};
-  const int64_t own = near_even_share(elements, n, r).count;
+  const int64_t own = even_split(elements, n, r).count;
   return {(elements - own + own * (n - 1)) * element_bytes, 2};
 }
 

@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "ithaca/base/error.h"
+#include "ithaca/base/split.h"
 #include "ithaca/comm/cost.h"
 #include "ithaca/comm/rank_order.h"
 #include "ithaca/comm/rows.h"
@@ -282,7 +283,7 @@ WorkPtr GlooCommunicator::do_all_reduce(at::Tensor& tensor, ReduceOp op) {
   if (static_cast<int64_t>(tensor.nbytes()) <= kSmallAllReduceBytes)
     return std::make_unique<SmallReduceWork>(*this, tensor, op);
   std::vector<Share> shares;
-  for (int r = 0; r < size(); ++r) shares.push_back(near_even_share(tensor.numel(), size(), r));
+  for (int r = 0; r < size(); ++r) shares.push_back(even_split(tensor.numel(), size(), r));
   return std::make_unique<ReduceWork>(*this, "all_reduce", tensor, tensor, std::move(shares), op,
                                       /*gather=*/true);
 }

@@ -10,6 +10,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 #include "ithaca/base/error.h"
+#include "ithaca/base/split.h"
 #include "ithaca/comm/cost.h"
 #include "ithaca/comm/rank_order.h"
 #include "ithaca/comm/rows.h"
@@ -22,10 +23,6 @@ using Counts = std::vector<int64_t>;
 bool is_16_bit(const at::Tensor& tensor) {
   return tensor.scalar_type() == at::kHalf || tensor.scalar_type() == at::kBFloat16;
 }
-
-struct DoneWork : Work {
-  void wait() override {}
-};
 
 class NcclCommunicator : public Communicator {
  public:
@@ -62,7 +59,7 @@ class NcclCommunicator : public Communicator {
     if (tensor.is_cpu()) return cpu_->do_all_reduce(tensor, op);
     if (is_16_bit(tensor) && op == ReduceOp::kSum) {
       Counts counts;
-      for (int r = 0; r < size(); ++r) counts.push_back(near_even_share(tensor.numel(), size(), r).count);
+      for (int r = 0; r < size(); ++r) counts.push_back(even_split(tensor.numel(), size(), r).count);
       at::Tensor flat = tensor.view({-1}),
                  own = at::empty({counts[static_cast<std::size_t>(rank())]}, tensor.options());
       sum_of_shares(own, flat, counts);

@@ -143,9 +143,8 @@ class StoreWorld : public ProcessWorld {
       store_ =
           c10::make_intrusive<c10d::PrefixStore>(prefix, c10::make_intrusive<c10d::TCPStore>(host_, store));
     } catch (const std::exception& error) {
-      throw CommunicationError(ithaca::str("rank ", options_.rank, " found no rendezvous at ", host_, ":",
-                                           options_.master_port, " within ", options_.timeout.count(),
-                                           " ms: ", first_line(error)));
+      throw CommunicationError(ithaca::str("found no rendezvous at ", host_, ":", options_.master_port,
+                                           " within ", options_.timeout.count(), " ms: ", first_line(error)));
     }
   }
 
@@ -183,13 +182,13 @@ class StoreWorld : public ProcessWorld {
     } catch (const CommunicationError&) {
       throw;
     } catch (const std::exception& error) {
-      throw CommunicationError(ithaca::str("rank ", options_.rank, " lost the rendezvous at ", host_, ":",
-                                           options_.master_port, ": ", first_line(error)));
+      throw CommunicationError(
+          ithaca::str("lost the rendezvous at ", host_, ":", options_.master_port, ": ", first_line(error)));
     }
     if (late.empty()) return;
-    throw CommunicationError(ithaca::str("rank ", options_.rank, ": of ", options_.world_size,
-                                         " ranks these did not come to ", host_, ":", options_.master_port,
-                                         " within ", options_.timeout.count(), " ms: ", late));
+    throw CommunicationError(ithaca::str("of ", options_.world_size, " ranks these did not come to ", host_,
+                                         ":", options_.master_port, " within ", options_.timeout.count(),
+                                         " ms: ", late));
   }
 
   void connect_groups() {

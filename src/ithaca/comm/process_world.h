@@ -17,11 +17,11 @@ struct ProcessWorldOptions {
   int master_port = 0;
   int listen_fd = -1;             // rank 0: a socket that is already listening (bound by the parent), or -1
   bool join_agent_store = false;  // the launcher's agent already serves the store (torchrun)
-  int restart_count =
-      0;  // of the launcher: an agent's store outlives a restart, so keys are kept apart by it
-  std::chrono::milliseconds timeout =
-      std::chrono::minutes(30);  // of every wait: rendezvous, connecting, collectives
-  bool cuda = false;             // NCCL for CUDA tensors
+  // Of the launcher: an agent's store outlives a restart, so keys are kept apart by it.
+  int restart_count = 0;
+  // Of every wait: rendezvous, connecting, collectives.
+  std::chrono::milliseconds timeout = std::chrono::minutes(30);
+  bool cuda = false;  // NCCL for CUDA tensors
 };
 
 class ProcessWorld {

@@ -15,6 +15,7 @@
 #include <tuple>
 
 #include "ithaca/base/error.h"
+#include "ithaca/base/split.h"
 #include "ithaca/comm/cost.h"
 #include "ithaca/comm/rank_order.h"
 #include "ithaca/comm/rows.h"
@@ -98,6 +99,7 @@ struct Round {
   std::vector<std::optional<Call>> calls;  // by group rank
   std::vector<bool> claimed;               // share r is being done, or is done
   std::size_t posted = 0, finished = 0;
+  std::string mismatch;          // why the calls do not belong together: nobody may run them
   std::shared_ptr<Group> child;  // new_group
 };
 
@@ -173,7 +175,7 @@ void run_share(const Round& round, std::size_t r) {
         return reduce_elements({own.out}, 0, inputs, rows_before(own.in_counts, r) * row, own.out.numel(),
                                op);
       }
-      const Share share = near_even_share(own.input.numel(), static_cast<int>(n), static_cast<int>(r));
+      const Share share = even_split(own.input.numel(), static_cast<int64_t>(n), static_cast<int64_t>(r));
       return reduce_elements(inputs, share.begin, inputs, share.begin, share.count, op);
     }
     case Kind::kAllGather:
@@ -291,7 +293,7 @@ class ThreadCommunicator : public Communicator {
 
   std::unique_ptr<RoundWork> post(Call call);
   std::shared_ptr<Round> find_round();
-  void check_agreement(const Round& round) const;
+  std::string disagreement(const Round& round) const;
   WorkPtr post_message(const at::Tensor& tensor, int from, int to, int tag, bool sending);
 
   std::shared_ptr<Group> group_;
@@ -304,15 +306,16 @@ std::shared_ptr<Round> ThreadCommunicator::find_round() {
   return round;
 }
 
-void ThreadCommunicator::check_agreement(const Round& round) const {
+// How the other calls contradict this rank's; empty: they do not.
+std::string ThreadCommunicator::disagreement(const Round& round) const {
   const auto own = static_cast<std::size_t>(rank());
   for (std::size_t r = 0; r < round.calls.size(); ++r) {
     const Call &mine = *round.calls[own], &other = *round.calls[r];
     if (agree(mine, other, own, r)) continue;
-    throw CommunicationError(ithaca::str("call ", calls_, " of group ", name(), ": rank ", ranks()[own],
-                                         " called ", describe(mine), ", but rank ", ranks()[r], " called ",
-                                         describe(other)));
+    return ithaca::str("call ", calls_, " of group ", name(), ": rank ", ranks()[own], " called ",
+                       describe(mine), ", but rank ", ranks()[r], " called ", describe(other));
   }
+  return "";
 }
 
 std::unique_ptr<ThreadCommunicator::RoundWork> ThreadCommunicator::post(Call call) {
@@ -320,12 +323,13 @@ std::unique_ptr<ThreadCommunicator::RoundWork> ThreadCommunicator::post(Call cal
   const Lock lock(group_->world->mutex);
   std::shared_ptr<Round> round = find_round();
   round->calls[static_cast<std::size_t>(rank())] = std::move(call);
-  round->posted += 1;
-  if (round->posted == round->calls.size()) {
-    check_agreement(*round);
+  if (round->posted + 1 == round->calls.size()) {
     group_->rounds.erase(calls_);
     group_->world->changed.notify_all();
+    round->mismatch = disagreement(*round);
+    if (!round->mismatch.empty()) throw CommunicationError(round->mismatch);
   }
+  round->posted += 1;  // the last one sets the waiting ranks to work, on tensors that fit
   ++calls_;
   return std::make_unique<RoundWork>(*this, std::move(round), text);
 }
@@ -342,7 +346,8 @@ void ThreadCommunicator::RoundWork::wait() {
     return ranks;
   };
   world.wait(
-      lock, [&] { return round_->posted == n; }, missing, call_);
+      lock, [&] { return round_->posted == n || !round_->mismatch.empty(); }, missing, call_);
+  if (!round_->mismatch.empty()) throw CommunicationError(round_->mismatch);
   for (std::size_t k = 0; k < n; ++k) {
     const std::size_t r = (rank_ + k) % n;  // the own share first, then those whose rank is not here yet
     if (round_->claimed[r]) continue;

@@ -32,6 +32,7 @@ void check_required(const Check& check) {
     require(check, "output_dir", s.output_dir, "a folder for the results");
   } else if (check.command == "eval") {
     require(check, "eval_file", s.eval_file, "a text to evaluate");
+    require(check, "output_dir", s.output_dir, "a folder for the results");
   } else if (check.command == "generate") {
     require(check, "prompt", s.prompt, "a text to go on with");
   }
@@ -61,7 +62,8 @@ void check_model_folder(const Check& check) {
     check.problems.add(str(typed, ": a GGUF file; make a folder of it first: ithaca convert ", path, " DIR"));
   else if (fs::is_directory(path, error) && !fs::exists(fs::path(path) / "config.json", error))
     check.problems.add(str(typed, ": no config.json in this folder; expected a Hugging Face model folder"));
-  else if (!fs::is_directory(path, error) && !(check.values().train_from_scratch && path.ends_with(".json")))
+  else if (!fs::is_directory(path, error) &&
+           !(check.values().train_from_scratch && fs::path(path).filename() == "config.json"))
     check.problems.add(str(
         typed,
         ": not a folder; expected a Hugging Face model folder (or a config.json with train_from_scratch)"));
@@ -78,6 +80,16 @@ void check_files(const Check& check) {
                            ": no such folder; expected auto, true, false or a checkpoint folder"));
 }
 
+// Whether output_dir can be a folder at all; what may lie in it is another question (check_output_dir).
+void check_output_place(const Check& check) {
+  std::error_code error;
+  fs::path existing = fs::absolute(check.values().output_dir, error);
+  while (!fs::exists(existing, error) && existing.has_relative_path()) existing = existing.parent_path();
+  if (!fs::is_directory(existing, error))
+    check.problems.add(
+        str(check.typed("output_dir"), ": ", existing.string(), " is a file; expected a folder"));
+}
+
 void check_training(const Check& check) {
   const Settings& s = check.values();
   if (s.max_steps == 0)
@@ -92,6 +104,14 @@ void check_training(const Check& check) {
             ": lr_scheduler_type constant has no warmup; choose constant_with_warmup or drop it"));
   if (s.eval_steps > 0 && s.eval_file.empty())
     check.problems.add(str(check.typed("eval_steps"), ": evaluation during training needs eval_file"));
+}
+
+void check_attention(const Check& check) {
+  const std::string& attention = check.values().attention;
+  if (attention == "flash" || attention == "cudnn")
+    check.problems.add(
+        str(check.typed("attention"),
+            ": needs an NVIDIA GPU, and this version computes on the CPU; choose auto, aten or naive"));
 }
 
 void check_ulysses(const Check& check) {
@@ -125,14 +145,23 @@ void check_layout(const Check& check) {
   }
   if (size > world)
     check.problems.add(str(check.typed("sequence_parallel_size"), " needs ", size, " ranks, this run has ",
-                           world, "; type: ithaca ", check.command, check.resolved.typed, " --nproc ", size,
+                           world, "; type: ithaca ", check.command,
+                           check.resolved.typed_with("nproc", str(size)),
                            "\n    (under torchrun, srun or mpirun: start ", size, " ranks)"));
   else if (world % size != 0)
     check.problems.add(str(check.typed("sequence_parallel_size"), ": the ", world, " ranks of this run (",
                            check.typed("nproc"), ") are not divisible by ", size, "; type: ithaca ",
-                           check.command, check.resolved.typed, " --nproc ", world / size * size,
+                           check.command, check.resolved.typed_with("nproc", str(world / size * size)),
                            "\n    (under torchrun, srun or mpirun: start ", world / size * size, " or ",
                            (world / size + 1) * size, " ranks)"));
+}
+
+// A start that was refused leaves no more than its logs: the mended command may use the folder.
+bool holds_only_logs(const fs::path& folder) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
+    if (entry.path().filename() != "logs") return false;
+  return true;
 }
 
 bool has_checkpoint(const fs::path& folder) {
@@ -154,6 +183,8 @@ void check_settings(const ResolvedSettings& settings, int64_t world_size, Proble
   const Check check{settings, world_size, command, problems};
   check_required(check);
   check_files(check);
+  check_attention(check);
+  if (command != "generate" && !settings.values.output_dir.empty()) check_output_place(check);
   check_layout(check);
   if (command == "train") check_training(check);
   if (command == "generate" && settings.values.do_sample)
@@ -166,15 +197,11 @@ void check_output_dir(const ResolvedSettings& settings, Problems& problems) {
   const std::string typed = settings.as_typed("output_dir");
   std::error_code error;
   const bool folder = fs::is_directory(s.output_dir, error);
-  if (fs::exists(s.output_dir, error) && !folder) {
-    problems.add(str(typed, ": a file of that name exists; expected a folder"));
-    return;
-  }
   const bool checkpoint = folder && has_checkpoint(s.output_dir);
   if (s.resume_from_checkpoint == "true" && !checkpoint)
     problems.add(str(settings.as_typed("resume_from_checkpoint"), ": no checkpoint-N in ", s.output_dir,
                      " to go on from"));
-  if (!folder || s.overwrite_output_dir || fs::is_empty(s.output_dir, error)) return;
+  if (!folder || s.overwrite_output_dir || holds_only_logs(s.output_dir)) return;
   if (!checkpoint && (s.resume_from_checkpoint == "auto" || s.resume_from_checkpoint == "false"))
     problems.add(str(typed,
                      ": holds files and no checkpoint to go on from; choose another folder or add "

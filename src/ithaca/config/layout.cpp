@@ -6,14 +6,14 @@ namespace ithaca {
 namespace {
 
 // kv heads of `mine` that another rank's query heads read as well
-int64_t shared_kv_heads(const ModelConfig& model, int64_t ranks, int64_t rank, Span mine) {
+int64_t shared_kv_heads(const ModelConfig& model, int64_t ranks, int64_t rank, Share mine) {
   int64_t shared = 0;
   for (int64_t head = mine.begin; head < mine.begin + mine.count; ++head) {
     // query heads of one kv head are consecutive, so only the two neighbours can share it
     const auto reads = [&](int64_t other) {
       if (other < 0 || other >= ranks) return false;
-      const Span kv = kv_heads_of(even_split(model.num_attention_heads, ranks, other),
-                                  model.num_attention_heads, model.num_key_value_heads);
+      const Share kv = kv_heads_of(even_split(model.num_attention_heads, ranks, other),
+                                   model.num_attention_heads, model.num_key_value_heads);
       return kv.count > 0 && head >= kv.begin && head < kv.begin + kv.count;
     };
     shared += reads(rank - 1) || reads(rank + 1);
@@ -23,12 +23,7 @@ int64_t shared_kv_heads(const ModelConfig& model, int64_t ranks, int64_t rank, S
 
 }  // namespace
 
-Span even_split(int64_t n, int64_t ranks, int64_t rank) {
-  const int64_t share = n / ranks, more = n % ranks;
-  return {rank * share + std::min(rank, more), share + (rank < more ? 1 : 0)};
-}
-
-Span kv_heads_of(Span query_heads, int64_t q_total, int64_t kv_total) {
+Share kv_heads_of(Share query_heads, int64_t q_total, int64_t kv_total) {
   if (query_heads.count == 0) return {};
   const int64_t first = query_heads.begin * kv_total / q_total;
   const int64_t last = (query_heads.begin + query_heads.count - 1) * kv_total / q_total;
@@ -41,12 +36,12 @@ UlyssesTraffic ulysses_traffic(const ModelConfig& model, int64_t batch, int64_t 
   int64_t other_q = 0, other_kv = 0;
   for (int64_t j = 0; j < ranks; ++j) {
     if (j == rank) continue;
-    const Span q = even_split(heads, ranks, j);
+    const Share q = even_split(heads, ranks, j);
     other_q += q.count;
     other_kv += kv_heads_of(q, heads, model.num_key_value_heads).count;
   }
-  const Span my_q = even_split(heads, ranks, rank);
-  const Span my_kv = kv_heads_of(my_q, heads, model.num_key_value_heads);
+  const Share my_q = even_split(heads, ranks, rank);
+  const Share my_kv = kv_heads_of(my_q, heads, model.num_key_value_heads);
   const int64_t my_tokens = even_split(tokens, ranks, rank).count, other_tokens = tokens - my_tokens;
   const int64_t shared = shared_kv_heads(model, ranks, rank, my_kv);
   const int64_t sum_bytes = std::max<int64_t>(element_bytes, 4);
@@ -58,10 +53,6 @@ UlyssesTraffic ulysses_traffic(const ModelConfig& model, int64_t batch, int64_t 
       (element_bytes * my_tokens * other_q +
        (element_bytes * (my_q.count + 2 * (my_kv.count - shared)) + sum_bytes * 2 * shared) * other_tokens);
   return traffic;
-}
-
-int64_t gradient_traffic(const ModelConfig& model, int64_t ranks) {
-  return ranks > 1 ? 2 * 4 * (count_parameters(model) / ranks * (ranks - 1)) : 0;
 }
 
 }  // namespace ithaca

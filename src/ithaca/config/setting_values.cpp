@@ -52,6 +52,12 @@ std::string number_text(double value) {
   return std::string(buffer, end);
 }
 
+// 1000000 rather than 1e+06
+std::string bound_text(double value) {
+  const bool whole = value == std::floor(value) && std::abs(value) <= kLargestExact;
+  return whole ? std::to_string(static_cast<int64_t>(value)) : number_text(value);
+}
+
 std::optional<std::string> set_text(const SettingInfo& info, std::string_view text, std::string& field) {
   std::string value(text);
   if (const auto boolean = info.boolean_words ? parse_boolean(text) : std::nullopt)
@@ -112,8 +118,9 @@ std::string expected_text(const SettingInfo& info) {
   if (std::holds_alternative<bool Settings::*>(info.member)) return "true or false";
   std::string text = std::holds_alternative<int64_t Settings::*>(info.member) ? "an integer" : "a number";
   if (std::isfinite(info.minimum))
-    text += (info.above_minimum ? " above " : " from ") + number_text(info.minimum);
-  if (info.maximum < 1e7) text += (info.above_minimum ? ", at most " : " to ") + number_text(info.maximum);
+    text += (info.above_minimum ? " above " : " from ") + bound_text(info.minimum);
+  if (std::isfinite(info.maximum))
+    text += (info.above_minimum ? ", at most " : " to ") + bound_text(info.maximum);
   return text;
 }
 

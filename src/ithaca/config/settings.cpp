@@ -34,7 +34,8 @@ bool is_flag(std::string_view argument) {
 bool may_stand_alone(std::string_view key) {
   const SettingInfo* info = find_setting(with_underscores(key));
   return info ? info->boolean_words || std::holds_alternative<bool Settings::*>(info->member)
-              : with_underscores(key) == "use_flash_attn" || with_underscores(key) == "fp16";
+              : with_underscores(key) == "use_flash_attn" || with_underscores(key) == "fp16" ||
+                    with_underscores(key) == "do_train";
 }
 
 // Reads arguments[at] and the value it takes; returns the index of the next argument.
@@ -48,7 +49,7 @@ std::size_t read_flag(const std::vector<std::string>& arguments, std::size_t at,
     // `--bf16 seed=1` is two settings
     const bool takes_next = next && next->find('=') == std::string::npos;
     if (!takes_next) {
-      settings.push_back({key, "true", argument, argument});
+      settings.push_back({key, "true", argument, argument, false, argument});
       return at + 1;
     }
   } else if (!next) {
@@ -59,7 +60,8 @@ std::size_t read_flag(const std::vector<std::string>& arguments, std::size_t at,
       settings.push_back({key, "", argument, argument});
     return at + 1;
   }
-  settings.push_back({key, *next, argument, argument + " " + *next});
+  settings.push_back(
+      {key, *next, argument, argument + " " + *next, false, argument + " " + shell_word(*next)});
   return at + 2;
 }
 
@@ -79,6 +81,37 @@ void apply_fixed(const FixedSetting& fixed, const WrittenSetting& written, Probl
   problems.add(str(written.typed, ": not available: ", fixed.reason, expected));
 }
 
+std::string advice_for(const std::string& unknown, bool from_file) {
+  const std::string nearest = nearest_setting(unknown);
+  if (nearest.empty()) return "`ithaca help settings` lists the known ones";
+  return str("the nearest known one is ", from_file ? "" : "--", nearest);
+}
+
+// `warmup_steps: 0.1` means a tenth of the steps (LLaMA-Factory, transformers 5): a warmup_ratio. Only the last
+// warmup_steps counts, so that 20 on the command line undoes 0.1 in the file and the other way round.
+void read_warmup_share(std::vector<WrittenSetting>& from_file, std::vector<WrittenSetting>& from_words) {
+  const auto names_steps = [](const WrittenSetting& one) {
+    return with_underscores(one.key) == "warmup_steps";
+  };
+  const auto is_share = [](const WrittenSetting& one) {
+    Settings scratch;
+    return set_value(*find_setting("warmup_steps"), one.value, scratch) &&
+           !set_value(*find_setting("warmup_ratio"), one.value, scratch);
+  };
+  bool later = false;
+  for (std::vector<WrittenSetting>* source : {&from_words, &from_file})
+    for (std::size_t at = source->size(); at-- > 0;) {
+      WrittenSetting& one = (*source)[at];
+      if (!names_steps(one)) continue;
+      if (later) {
+        source->erase(source->begin() + static_cast<std::ptrdiff_t>(at));
+        continue;
+      }
+      later = true;
+      if (is_share(one)) one.setting = "warmup_ratio";
+    }
+}
+
 // Applies what one source (the file, or the command line) says.
 void apply(const std::vector<WrittenSetting>& written, ResolvedSettings& resolved, Problems& problems) {
   std::map<std::string_view, const WrittenSetting*> earlier;
@@ -87,15 +120,14 @@ void apply(const std::vector<WrittenSetting>& written, ResolvedSettings& resolve
       problems.add("(more problems are not shown)");
       return;
     }
-    const std::string name = with_underscores(one.key);
+    const std::string name = one.setting.empty() ? with_underscores(one.key) : one.setting;
     const SettingInfo* info = find_setting(name);
     if (!info) {
       const FixedSetting* fixed = find_fixed_setting(name);
       if (fixed)
         apply_fixed(*fixed, one, problems);
       else
-        problems.add(str(one.typed, ": unknown setting; the nearest known one is ", one.from_file ? "" : "--",
-                         nearest_setting(name)));
+        problems.add(str(one.typed, ": unknown setting; ", advice_for(name, one.from_file)));
       continue;
     }
     if (const WrittenSetting*& before = earlier[info->name];
@@ -125,13 +157,18 @@ std::vector<WrittenSetting> read_text(std::string_view text, const std::string& 
   }
 }
 
-ResolvedSettings resolve(const std::vector<WrittenSetting>& from_file,
-                         const std::vector<std::string>& arguments, Problems& problems) {
+ResolvedSettings resolve(std::vector<WrittenSetting> from_file, const std::vector<std::string>& arguments,
+                         Problems& problems) {
   ResolvedSettings resolved;
   for (const std::string& name : setting_names()) resolved.origin[name] = "default";
+  std::vector<WrittenSetting> from_words = read_arguments(arguments, problems);
+  for (const WrittenSetting& one : from_words) {
+    const SettingInfo* info = find_setting(with_underscores(one.key));
+    resolved.typed.push_back({info ? std::string(info->name) : one.key, one.words});
+  }
+  read_warmup_share(from_file, from_words);
   apply(from_file, resolved, problems);
-  apply(read_arguments(arguments, problems), resolved, problems);
-  for (const std::string& argument : arguments) resolved.typed += " " + shell_word(argument);
+  apply(from_words, resolved, problems);
   return resolved;
 }
 
@@ -144,8 +181,8 @@ std::vector<WrittenSetting> read_arguments(const std::vector<std::string>& argum
     const std::size_t equals = argument.find('=');
     if (equals != std::string::npos && equals > 0 && (is_flag(argument) || argument.front() != '-')) {
       const std::string flag = argument.substr(0, equals);
-      settings.push_back(
-          {is_flag(flag) ? flag.substr(2) : flag, argument.substr(equals + 1), flag, argument});
+      settings.push_back({is_flag(flag) ? flag.substr(2) : flag, argument.substr(equals + 1), flag, argument,
+                          false, shell_word(argument)});
       ++at;
     } else if (is_flag(argument)) {
       at = read_flag(arguments, at, settings, problems);
@@ -163,6 +200,13 @@ std::string ResolvedSettings::as_typed(const std::string& name) const {
   return str(name, " ", value_text(*find_setting(name), values), " (default)");
 }
 
+std::string ResolvedSettings::typed_with(const std::string& setting, const std::string& value) const {
+  std::string command = file.empty() ? "" : " " + shell_word(file);
+  for (const Typed& one : typed)
+    if (one.setting != setting) command += " " + one.words;
+  return str(command, " --", setting, " ", value);
+}
+
 SettingsArguments split_arguments(const std::vector<std::string>& words) {
   if (words.empty() || words.front().starts_with('-')) return {{}, words};
   // `key=value` is a setting unless a file of that name is there
@@ -175,7 +219,7 @@ SettingsArguments split_arguments(const std::vector<std::string>& words) {
 ResolvedSettings resolve_settings_text(std::string_view text, const std::string& name,
                                        const std::vector<std::string>& arguments, Problems& problems) {
   ResolvedSettings resolved = resolve(read_text(text, name, problems), arguments, problems);
-  resolved.typed = " " + shell_word(name) + resolved.typed;
+  resolved.file = name;
   return resolved;
 }
 

@@ -26,16 +26,15 @@ struct Settings {
   std::string eval_file;
   bool packing = true;
   int64_t cutoff_len = 2048;
-  int64_t max_samples = 0;  // documents; 0: all
+  int64_t max_samples = 0;  // the first n documents, before packing; 0: all
   bool overwrite_cache = false;
   bool disable_shuffling = false;
   std::string cache_dir;  // tokenised data; empty: ITHACA_CACHE or ~/.cache/ithaca
   // training
-  bool do_train = true;
   int64_t max_steps = -1;
   double num_train_epochs = 3.0;
   int64_t per_device_train_batch_size = 8;
-  int64_t per_device_eval_batch_size = 1;
+  int64_t per_device_eval_batch_size = 8;
   int64_t gradient_accumulation_steps = 1;
   double learning_rate = 5e-5;
   std::string lr_scheduler_type = "linear";  // linear | cosine | constant | constant_with_warmup
@@ -56,20 +55,20 @@ struct Settings {
   bool overwrite_output_dir = false;
   std::string resume_from_checkpoint =
       "auto";  // auto (newest in output_dir unless overwritten) | true | false | a path
-  int64_t logging_steps = 10;
+  int64_t logging_steps = 500;
   int64_t save_steps = 500;      // 0: only at the end
   int64_t save_total_limit = 0;  // 0: keep all
-  bool plot_loss = true;
+  bool plot_loss = false;
   // layout
   int64_t sequence_parallel_size = 1;
   int64_t ulysses_degree = 0;  // 0: sequence_parallel_size
   int64_t tensor_parallel_size = 1;
-  int64_t nproc = 0;             // local ranks; 0: one on CPU, one per GPU otherwise
+  int64_t nproc = 0;             // local ranks; 0: one
   int64_t threads_per_rank = 0;  // 0: cores / local ranks
   double ddp_timeout = 1800;     // seconds
   // generate, tokenize
   std::string prompt;
-  int64_t max_new_tokens = 128;
+  int64_t max_new_tokens = 1024;
   bool apply_chat_template = false;
   bool add_special_tokens = false;
   bool do_sample = false;
@@ -81,12 +80,19 @@ struct ResolvedSettings {
   Settings values;
   std::map<std::string, std::string> origin;  // by setting name; every setting is there
   std::map<std::string, std::string>
-      spelling;       // of what was given: "--context-parallel-size 4", "run.yaml:3: cutoff_len: 0"
-  std::string typed;  // " FILE --flag value ...", quoted for a shell: for messages that propose a command
+      spelling;      // of what was given: "--context-parallel-size 4", "run.yaml:3: cutoff_len: 0"
+  std::string file;  // of settings, as given; empty: none
+  struct Typed {
+    std::string setting, words;  // words: "--flag value", quoted for a shell
+  };
+  std::vector<Typed> typed;  // on the command line, in order
 
   bool is_given(const std::string& name) const { return origin.at(name) != "default"; }
   // How the user knows this setting: its spelling, or "cutoff_len 2048 (default)".
   std::string as_typed(const std::string& name) const;
+  // For messages that propose a command: " FILE --flag value ... --setting value", where `value` takes the place of
+  // what was typed for that setting.
+  std::string typed_with(const std::string& setting, const std::string& value) const;
 };
 
 // What follows the command's name: [FILE] [--flag value | --flag=value | key=value]...
@@ -107,6 +113,9 @@ ResolvedSettings resolve_settings(const std::filesystem::path& file,
 // The same from the text of a settings file; a `name` that ends in .json says it is JSON.
 ResolvedSettings resolve_settings_text(std::string_view text, const std::string& name,
                                        const std::vector<std::string>& arguments, Problems& problems);
+
+// The model's folder: model_name_or_path, which may also name the config.json in it.
+std::filesystem::path model_folder(const Settings& settings);
 
 // The YAML that reproduces the run, each value with its origin as a comment.
 std::string settings_to_yaml(const ResolvedSettings& settings);

@@ -16,6 +16,8 @@ struct WrittenSetting {
   std::string origin;  // "FILE:line" or "--flag"
   std::string typed;   // for messages: "FILE:line: key: value" or "--flag value"
   bool from_file = false;
+  std::string words = {};    // on the command line: as typed, quoted for a shell
+  std::string setting = {};  // that is meant, where it is not the one `key` names
 };
 
 // A flat YAML mapping of scalars. Nested values, anchors and aliases are refused at their line, syntax errors

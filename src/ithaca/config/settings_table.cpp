@@ -16,7 +16,8 @@ constexpr SettingInfo kSettings[] = {
     {.name = "stage",
      .group = "model",
      .member = &S::stage,
-     .help = "what is trained: pt, plain causal language modelling",
+     .help =
+         "what is trained: pt, plain causal language modelling (sft, LLaMA-Factory's default, comes later)",
      .choices = "pt",
      .later = "sft|rm|ppo|dpo|kto"},
     {.name = "model_name_or_path",
@@ -30,7 +31,7 @@ constexpr SettingInfo kSettings[] = {
     {.name = "attention",
      .group = "model",
      .member = &S::attention,
-     .help = "attention kernel",
+     .help = "attention kernel; flash and cudnn need an NVIDIA GPU, which is not used yet",
      .choices = "auto|naive|aten|flash|cudnn"},
 
     {.name = "train_file",
@@ -54,7 +55,7 @@ constexpr SettingInfo kSettings[] = {
     {.name = "max_samples",
      .group = "data",
      .member = &S::max_samples,
-     .help = "take only the first documents; 0: all",
+     .help = "take only the first n documents of the file, before packing; 0: all",
      .minimum = 0,
      .maximum = kMaxCount},
     {.name = "overwrite_cache",
@@ -70,10 +71,6 @@ constexpr SettingInfo kSettings[] = {
      .member = &S::cache_dir,
      .help = "folder of tokenised data; empty: ITHACA_CACHE or ~/.cache/ithaca"},
 
-    {.name = "do_train",
-     .group = "training",
-     .member = &S::do_train,
-     .help = "accepted for LLaMA-Factory's sake"},
     {.name = "max_steps",
      .group = "training",
      .member = &S::max_steps,
@@ -120,7 +117,7 @@ constexpr SettingInfo kSettings[] = {
     {.name = "warmup_steps",
      .group = "training",
      .member = &S::warmup_steps,
-     .help = "steps of linear warmup",
+     .help = "steps of linear warmup; a number below 1 is taken as warmup_ratio",
      .minimum = 0,
      .maximum = kMaxCount},
     {.name = "warmup_ratio",
@@ -178,7 +175,9 @@ constexpr SettingInfo kSettings[] = {
     {.name = "gradient_checkpointing",
      .group = "training",
      .member = &S::gradient_checkpointing,
-     .help = "activation checkpointing per layer (true is full)",
+     .help = "activation checkpointing per layer (true is full); false unless asked for, unlike "
+             "LLaMA-Factory: it repeats "
+             "the forward pass",
      .choices = "false|full",
      .later = "keep_attention",
      .boolean_words = true},
@@ -250,7 +249,7 @@ constexpr SettingInfo kSettings[] = {
     {.name = "nproc",
      .group = "layout",
      .member = &S::nproc,
-     .help = "local ranks to start; 0: 1 on CPU, all GPUs otherwise",
+     .help = "local ranks to start; 0: one (training runs on the CPU so far, GPUs are not used)",
      .minimum = 0,
      .maximum = 4096,
      .aliases = {"nproc_per_node"}},
@@ -265,7 +264,7 @@ constexpr SettingInfo kSettings[] = {
      .member = &S::ddp_timeout,
      .help = "seconds until a silent rank counts as lost",
      .minimum = 0,
-     .maximum = 1e8,
+     .maximum = 1e9,
      .above_minimum = true},
 
     {.name = "prompt", .group = "generate", .member = &S::prompt, .help = "text to go on with"},
@@ -286,7 +285,7 @@ constexpr SettingInfo kSettings[] = {
     {.name = "do_sample",
      .group = "generate",
      .member = &S::do_sample,
-     .help = "only false so far: the likeliest token each time"},
+     .help = "only false so far (LLaMA-Factory's default is true): the likeliest token each time"},
 };
 
 constexpr FixedSetting kFixed[] = {
@@ -297,6 +296,7 @@ constexpr FixedSetting kFixed[] = {
     {"pipeline_model_parallel_size", "1", "pipeline parallelism comes later"},
     {"zero_stage", "0", "ZeRO comes later"},
     {"deepspeed", "", "ZeRO comes later"},
+    {"do_train", "true", "`ithaca train` trains; `ithaca eval` and `ithaca generate` do the rest"},
     {"fp16", "false", "float16 training comes later; bf16 exists"},
     {"finetuning_type", "full", "LoRA comes later"},
     {"lora_rank", "", "LoRA comes later"},
@@ -360,6 +360,7 @@ std::string nearest_setting(std::string_view name) {
     for (std::string_view alias : info.aliases) consider(alias);
   }
   for (const FixedSetting& fixed : kFixed) consider(fixed.name);
+  if (fewest > static_cast<int>(name.size() / 3)) return "";
   return std::string(best);
 }
 

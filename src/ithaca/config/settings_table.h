@@ -43,7 +43,7 @@ std::span<const FixedSetting> fixed_settings();
 
 const SettingInfo* find_setting(std::string_view name_or_alias);  // with underscores
 const FixedSetting* find_fixed_setting(std::string_view name);
-// The known name or alias with the fewest edits from `name`.
+// The known name or alias with the fewest edits from `name`; empty where those are more than a third of its letters.
 std::string nearest_setting(std::string_view name);
 
 std::optional<bool> parse_boolean(std::string_view word);
@@ -51,7 +51,7 @@ std::optional<bool> parse_boolean(std::string_view word);
 std::optional<std::string> set_value(const SettingInfo& info, std::string_view text, Settings& settings);
 // The text that set_value reads back to the same value.
 std::string value_text(const SettingInfo& info, const Settings& settings);
-// "integer from 1", "true or false", "one of a, b"
+// "an integer from 1 to 4096", "true or false", "one of a, b"
 std::string expected_text(const SettingInfo& info);
 
 }  // namespace ithaca

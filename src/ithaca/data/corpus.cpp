@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <thread>
@@ -23,6 +24,7 @@ namespace {
 
 constexpr std::size_t kDocumentsAtOnce = 4096;
 constexpr std::size_t kBytesAtOnce = std::size_t{64} << 20;
+constexpr std::chrono::milliseconds kPollInterval{20};
 
 // fn(0) ... fn(n - 1) on up to one thread a core, at least two. Of several errors the one with the lowest
 // index is thrown, so that the message does not depend on timing.
@@ -85,22 +87,30 @@ std::string cache_key(const DocumentReader& reader, const DocumentEncoder& encod
   return hash.hex();
 }
 
-// One process (or thread) at a time in a cache folder. The kernel drops an flock with its owner, so there are
-// no stale locks. Where a file system has none, everybody tokenises and the last rename wins: slower, as
-// right.
-class FolderLock {
+// One process (or thread) at a time for one cache file. The kernel drops an flock with its owner, so there are no
+// stale locks, and the wait has an end. Where a file system has no locks, everybody tokenises and the last rename wins:
+// slower, as right.
+class FileLock {
  public:
-  explicit FolderLock(const fs::path& folder)
-      : fd_(::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+  FileLock(const fs::path& path, const fs::path& for_file, double seconds)
+      : fd_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
     if (fd_ < 0)
-      throw UserError(str(folder.string(), ": the cache folder cannot be written (", std::strerror(errno),
+      throw UserError(str(path.string(), ": the cache folder cannot be written (", std::strerror(errno),
                           "); set cache_dir to another"));
-    while (::flock(fd_, LOCK_EX) != 0 && errno == EINTR) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+    while (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && (errno == EWOULDBLOCK || errno == EINTR)) {
+      if (std::chrono::steady_clock::now() >= end) {
+        ::close(fd_);
+        throw UserError(str(for_file.string(), ": another process has been tokenising it for more than ",
+                            seconds, " s (it holds ", path.string(),
+                            "); wait for it, end it, or set cache_dir to another"));
+      }
+      std::this_thread::sleep_for(kPollInterval);
     }
   }
-  ~FolderLock() { ::close(fd_); }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
+  ~FileLock() { ::close(fd_); }
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
 
  private:
   int fd_;
@@ -113,34 +123,32 @@ Corpus in_memory(TokenizedDocuments&& documents) {
 
 }  // namespace
 
-Corpus open_corpus(const fs::path& file, const DocumentEncoder& encoder, const fs::path& cache_dir,
-                   bool overwrite_cache) {
+Corpus open_corpus(const fs::path& file, const DocumentEncoder& encoder, const CacheOptions& cache) {
   const auto opened = fs::file_time_type::clock::now();
   DocumentReader reader(file);
-  if (cache_dir.empty()) return in_memory(tokenize(reader, file, encoder));
+  if (cache.cache_dir.empty()) return in_memory(tokenize(reader, file, encoder));
 
   std::error_code error;
-  fs::create_directories(cache_dir, error);
+  fs::create_directories(cache.cache_dir, error);
   if (error)
-    throw UserError(str(cache_dir.string(), ": cannot make the cache folder (", error.message(),
+    throw UserError(str(cache.cache_dir.string(), ": cannot make the cache folder (", error.message(),
                         "); set cache_dir to another"));
   const std::string key = cache_key(reader, encoder);
-  const fs::path cached = cache_dir / str("tokens-", key.substr(0, 32), ".bin");
-  const FolderLock lock(cache_dir);
-
-  std::string remark;
-  if (fs::exists(cached)) {
-    // What another rank has remade while this one waited is as new as can be
-    if (!overwrite_cache || fs::last_write_time(cached) >= opened) {
-      Corpus corpus;
-      const std::string damage = load_cache(cached, key, corpus);
-      if (damage.empty()) return corpus;
-      remark = str(cached.string(), ": ", damage, "; tokenised anew");
-    }
-  }
-  write_cache(cached, key, tokenize(reader, file, encoder));
+  const fs::path cached = cache.cache_dir / str("tokens-", key.substr(0, 32), ".bin");
   Corpus corpus;
-  const std::string damage = load_cache(cached, key, corpus);
+  std::string remark;
+  const auto found = [&] {
+    // What another rank has remade while this one waited is as new as can be
+    if (!fs::exists(cached) || (cache.overwrite && fs::last_write_time(cached) < opened)) return false;
+    const std::string damage = load_cache(cached, key, CacheCheck::kSizesAndRanges, corpus);
+    if (!damage.empty()) remark = str(cached.string(), ": ", damage, "; tokenised anew");
+    return damage.empty();
+  };
+  if (found()) return corpus;  // the usual case waits for nobody
+  const FileLock lock(fs::path(cached).replace_extension(".lock"), file, cache.lock_timeout);
+  if (found()) return corpus;
+  write_cache(cached, key, tokenize(reader, file, encoder));
+  const std::string damage = load_cache(cached, key, CacheCheck::kEveryByte, corpus);
   if (!damage.empty())
     throw UserError(str(cached.string(), ": just written, and ", damage, "; set cache_dir to another disk"));
   corpus.from_cache = false;

@@ -31,11 +31,18 @@ struct Corpus {
   std::string remark;  // for the log: a damaged cache file was made anew, and why; else empty
 };
 
+struct CacheOptions {
+  std::filesystem::path cache_dir;  // created if missing; empty: no cache
+  bool overwrite = false;
+  double lock_timeout = 1800;  // seconds
+};
+
 // Reads `file` and tokenises it on all cores (each document whole, by one thread: where a text may be cut
-// without changing its ids only the tokenizer could tell). `cache_dir` empty: no cache. Processes that open
-// the same file at once take turns: the first one tokenises, the others find its work. UserError as in
-// document_reader.h, for negative ids, and when the cache folder cannot be written.
+// without changing its ids only the tokenizer could tell). Of the processes that open the same file at once the first
+// one tokenises and the others find its work; other files do not wait for it. UserError as in document_reader.h, for
+// negative ids, when the cache folder cannot be written, and when another process tokenises for longer than
+// lock_timeout.
 Corpus open_corpus(const std::filesystem::path& file, const DocumentEncoder& encoder,
-                   const std::filesystem::path& cache_dir, bool overwrite_cache);
+                   const CacheOptions& cache);
 
 }  // namespace ithaca

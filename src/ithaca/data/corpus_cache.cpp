@@ -1,13 +1,7 @@
 #include "ithaca/data/corpus_cache.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <string_view>
 
@@ -42,58 +36,24 @@ std::string hash_of_header(const Header& header) {
 }
 
 template <class T>
-std::string_view bytes_of(const std::vector<T>& values) {
-  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+std::span<const std::byte> bytes_of(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
 }
 
 std::string_view field(const char (&value)[64]) {
   return {value, 64};
 }
 
-// A temporary file beside its target, removed unless it is kept.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const fs::path& target) : target_(target), name_(target.string() + ".tmp.XXXXXX") {
-    fd_ = ::mkostemp(name_.data(), O_CLOEXEC);
-    if (fd_ < 0) fail();
-  }
-  ~TemporaryFile() {
-    if (fd_ >= 0) ::close(fd_);
-    if (!kept_) ::unlink(name_.c_str());
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  void write(std::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) fail();
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-    }
-  }
-  void keep() {
-    if (::fchmod(fd_, 0644) != 0 || ::fsync(fd_) != 0 || ::rename(name_.c_str(), target_.c_str()) != 0)
-      fail();
-    kept_ = true;
-    sync_path(target_.parent_path());
-  }
-
- private:
-  [[noreturn]] void fail() const {
-    throw UserError(str(target_.string(), ": cannot write the token cache: ", std::strerror(errno),
-                        "; free some space or set cache_dir to another folder"));
-  }
-
-  fs::path target_;
-  std::string name_;
-  int fd_ = -1;
-  bool kept_ = false;
-};
-
 bool bounds_are_right(std::span<const int64_t> bounds, uint64_t num_tokens) {
   return bounds.front() == 0 && bounds.back() == static_cast<int64_t>(num_tokens) &&
          std::is_sorted(bounds.begin(), bounds.end());
+}
+
+// Runs at the speed of memory: no early exit, so that it is done in vectors.
+bool ids_are_in_range(std::span<const int32_t> ids, int32_t max_id) {
+  bool inside = true;
+  for (const int32_t id : ids) inside &= id >= 0 && id <= max_id;
+  return inside;
 }
 
 }  // namespace
@@ -113,14 +73,19 @@ void write_cache(const fs::path& path, const std::string& key, const TokenizedDo
   std::memcpy(header.payload_hash, payload.hex().data(), sizeof header.payload_hash);
   std::memcpy(header.header_hash, hash_of_header(header).data(), sizeof header.header_hash);
 
-  TemporaryFile file(path);
-  file.write({reinterpret_cast<const char*>(&header), sizeof header});
-  file.write(bytes_of(documents.bounds));
-  file.write(bytes_of(documents.ids));
-  file.keep();
+  try {
+    AtomicFile file(path);
+    file.write(std::as_bytes(std::span(&header, 1)));
+    file.write(bytes_of(documents.bounds));
+    file.write(bytes_of(documents.ids));
+    file.commit();
+  } catch (const UserError& error) {
+    throw UserError(str("the token cache cannot be kept: ", error.what(),
+                        "; free some space or set cache_dir to another folder"));
+  }
 }
 
-std::string load_cache(const fs::path& path, const std::string& key, Corpus& corpus) {
+std::string load_cache(const fs::path& path, const std::string& key, CacheCheck check, Corpus& corpus) {
   const auto map = MappedFile::open(path);
   const auto bytes = map->bytes();
   if (bytes.size() < sizeof(Header)) return "the token cache is cut short";
@@ -136,9 +101,11 @@ std::string load_cache(const fs::path& path, const std::string& key, Corpus& cor
   if (header.num_documents >= payload.size() || header.num_tokens > payload.size() ||
       payload.size() != (header.num_documents + 1) * sizeof(int64_t) + header.num_tokens * sizeof(int32_t))
     return "the token cache's size is wrong";
-  Sha256 hash;
-  hash.update(payload);
-  if (field(header.payload_hash) != hash.hex()) return "the token cache's content is damaged";
+  if (check == CacheCheck::kEveryByte) {
+    Sha256 hash;
+    hash.update(payload);
+    if (field(header.payload_hash) != hash.hex()) return "the token cache's content is damaged";
+  }
 
   corpus.owner = map;
   corpus.bounds = {reinterpret_cast<const int64_t*>(payload.data()), header.num_documents + 1};
@@ -146,6 +113,7 @@ std::string load_cache(const fs::path& path, const std::string& key, Corpus& cor
                 header.num_tokens};
   if (!bounds_are_right(corpus.bounds, header.num_tokens))
     return "the token cache's document bounds are wrong";
+  if (!ids_are_in_range(corpus.ids, header.max_id)) return "the token cache's content is damaged";
   corpus.max_id = header.max_id;
   corpus.from_cache = true;
   return "";

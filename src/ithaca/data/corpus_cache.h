@@ -24,8 +24,15 @@ struct TokenizedDocuments {
 void write_cache(const std::filesystem::path& path, const std::string& key,
                  const TokenizedDocuments& documents);
 
-// Fills `corpus` with views of the mapped file. Returns what is wrong with the file (it is not used then),
-// empty when sizes, hashes, key and bounds are right.
-std::string load_cache(const std::filesystem::path& path, const std::string& key, Corpus& corpus);
+// The header's own hash, key, sizes, bounds and the range of the ids are always checked: a file that was cut, mixed up
+// or filled with zeros or noise is noticed, and no id or bound can lead out of an array. kEveryByte compares the SHA-256
+// of the content too; it is for the process that has just written the file (does the disk keep what it was given?). Every
+// rank of every run pays for the check, and a SHA-256 of what is several times the size of the text would be most of
+// the start; a single bit that turns one valid id into another later on is left to the disk's own checksums.
+enum class CacheCheck { kSizesAndRanges, kEveryByte };
+
+// Fills `corpus` with views of the mapped file. Returns what is wrong with the file (it is not used then), or empty.
+std::string load_cache(const std::filesystem::path& path, const std::string& key, CacheCheck check,
+                       Corpus& corpus);
 
 }  // namespace ithaca

@@ -17,12 +17,12 @@ struct Dataset::Impl {
   Corpus corpus;
   int64_t cutoff_len = 0;
   bool packing = true;
-  int64_t corpus_tokens = 0;  // after max_tokens (and max_samples when packed)
+  int64_t corpus_tokens = 0;  // after max_samples and max_tokens
   int64_t rows = 0;
   int64_t documents = 0;
   int64_t tokens = 0;
 
-  // Documents end at the corpus's end, wherever max_tokens put it.
+  // Documents end at the corpus's end, wherever max_samples and max_tokens put it.
   int64_t bound(int64_t document) const {
     return std::min(corpus.bounds[static_cast<std::size_t>(document)], corpus_tokens);
   }
@@ -51,16 +51,15 @@ struct Dataset::Impl {
 
   void count_rows(const DatasetOptions& options) {
     corpus_tokens = static_cast<int64_t>(corpus.ids.size());
+    if (options.max_samples > 0 && options.max_samples < static_cast<int64_t>(corpus.bounds.size()))
+      corpus_tokens = corpus.bounds[static_cast<std::size_t>(options.max_samples)];
     if (options.max_tokens > 0) corpus_tokens = std::min(corpus_tokens, options.max_tokens);
     count_documents();
     rows = packing ? (corpus_tokens + cutoff_len - 1) / cutoff_len : documents;
-    if (options.max_samples > 0) rows = std::min(rows, options.max_samples);
     if (packing) {
-      corpus_tokens = tokens = std::min(corpus_tokens, rows * cutoff_len);
-      count_documents();
+      tokens = corpus_tokens;
       return;
     }
-    documents = rows;
     for (int64_t r = 0; r < rows; ++r) tokens += row(r).length();
   }
 
@@ -106,7 +105,10 @@ void check_options(const DatasetOptions& options) {
 Dataset Dataset::open(const DatasetOptions& options, const DocumentEncoder& encoder, int64_t vocab_size) {
   check_options(options);
   const auto impl = std::make_shared<Impl>();
-  impl->corpus = open_corpus(options.file, encoder, options.cache_dir, options.overwrite_cache);
+  impl->corpus = open_corpus(options.file, encoder,
+                             {.cache_dir = options.cache_dir,
+                              .overwrite = options.overwrite_cache,
+                              .lock_timeout = options.lock_timeout});
   if (impl->corpus.max_id >= vocab_size)
     throw UserError(str(options.file.string(), ": the tokenizer gives the id ", impl->corpus.max_id,
                         ", but the model's vocabulary has only ", vocab_size,

@@ -22,10 +22,11 @@ struct DatasetOptions {
   std::filesystem::path file;  // .txt: one document; .jsonl: one document a line, key "text"
   int64_t cutoff_len = 2048;   // at least 2: one token has nothing to predict
   bool packing = true;
-  int64_t max_samples = 0;          // 0: all; keeps the first n rows
+  int64_t max_samples = 0;          // 0: all; keeps the first n documents of the file, before packing
   int64_t max_tokens = 0;           // 0: all; keeps the first n tokens of the corpus (evaluation)
   std::filesystem::path cache_dir;  // created if missing; empty: no cache
   bool overwrite_cache = false;
+  double lock_timeout = 1800;  // seconds to wait for another process that tokenises the same file
 };
 
 // The tokenizer as `open` uses it. UserError, saying what to do, if it has no eos, or puts bos in front

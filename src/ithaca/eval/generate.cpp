@@ -18,10 +18,12 @@ struct LayerCache {
   at::Tensor k, v;  // [1, capacity, K, D]
 };
 
-// A core that appends the new rows to the cache and attends to all rows so far.
-AttentionCore cached_attention(LayerCache& cache, const int64_t& past, int64_t capacity) {
-  return [&cache, &past, capacity](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                   const HeadRange& heads, const AttentionPattern& pattern) {
+// A core that appends the new rows to the cache and attends to all rows so far. `backend` is for the prompt; a single
+// row after it is a matrix times a vector, which the naive kernel does as well as any.
+AttentionCore cached_attention(LayerCache& cache, const int64_t& past, int64_t capacity,
+                               AttentionBackend backend) {
+  return [&cache, &past, capacity, backend](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                            const HeadRange& heads, const AttentionPattern& pattern) {
     if (!cache.k.defined()) {
       cache.k = at::empty({1, capacity, k.size(2), k.size(3)}, k.options());
       cache.v = at::empty_like(cache.k);
@@ -30,12 +32,33 @@ AttentionCore cached_attention(LayerCache& cache, const int64_t& past, int64_t c
     cache.k.narrow(1, past, rows).copy_(k);
     cache.v.narrow(1, past, rows).copy_(v);
     const Rows q_rows = {{past, rows}}, k_rows = {{0, past + rows}};
-    const AttentionBackend backend = past == 0 ? AttentionBackend::kAuto : AttentionBackend::kNaive;
     return attention_block(q, cache.k.narrow(1, 0, past + rows), cache.v.narrow(1, 0, past + rows), q_rows,
-                           k_rows, heads, pattern, backend)
+                           k_rows, heads, pattern, past == 0 ? backend : AttentionBackend::kNaive)
         .out;
   };
 }
+
+// Gives the decoder cores of its own for a while and puts the old ones back, however the while ends.
+class CachedCores {
+ public:
+  CachedCores(Decoder& decoder, const int64_t& past, int64_t capacity, AttentionBackend backend)
+      : decoder_(decoder), caches_(decoder.layers.size()) {
+    for (DecoderLayer& layer : decoder.layers) {
+      cores_.push_back(std::move(layer.self_attn.core));
+      layer.self_attn.core = cached_attention(caches_[cores_.size() - 1], past, capacity, backend);
+    }
+  }
+  ~CachedCores() {
+    for (std::size_t i = 0; i < cores_.size(); ++i) decoder_.layers[i].self_attn.core = std::move(cores_[i]);
+  }
+  CachedCores(const CachedCores&) = delete;
+  CachedCores& operator=(const CachedCores&) = delete;
+
+ private:
+  Decoder& decoder_;
+  std::vector<LayerCache> caches_;
+  std::vector<AttentionCore> cores_;
+};
 
 }  // namespace
 
@@ -49,13 +72,7 @@ std::vector<int32_t> generate_greedy(Decoder& decoder, const std::vector<int32_t
   c10::NoGradGuard no_grad;
   const int64_t capacity = static_cast<int64_t>(prompt.size()) + options.max_new_tokens;
   int64_t past = 0;
-  std::vector<LayerCache> caches(decoder.layers.size());
-  std::vector<AttentionCore> cores;
-  for (DecoderLayer& layer : decoder.layers) {
-    cores.push_back(layer.self_attn.core);
-    layer.self_attn.core = cached_attention(caches[cores.size() - 1], past, capacity);
-  }
-
+  const CachedCores cores(decoder, past, capacity, options.backend);
   std::vector<int32_t> generated;
   std::vector<int64_t> next(prompt.begin(), prompt.end());
   while (static_cast<int64_t>(generated.size()) < options.max_new_tokens) {
@@ -73,8 +90,6 @@ std::vector<int32_t> generate_greedy(Decoder& decoder, const std::vector<int32_t
     if (std::count(options.eos_token_ids.begin(), options.eos_token_ids.end(), id)) break;
     next = {id};
   }
-
-  for (std::size_t i = 0; i < cores.size(); ++i) decoder.layers[i].self_attn.core = std::move(cores[i]);
   return generated;
 }
 

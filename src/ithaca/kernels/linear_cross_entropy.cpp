@@ -77,7 +77,7 @@ void tile_losses(const at::Tensor& logits, const at::Tensor& hidden, const at::T
 at::Tensor tile_loss_sum(const at::Tensor& logits, const at::Tensor& labels, bool gradient) {
   const at::Tensor wide = logits.to(opmath_of(logits)), index = labels.unsqueeze(1);
   const at::Tensor lse = at::logsumexp(wide, 1, /*keepdim=*/true);
-  const at::Tensor loss = (lse - wide.gather(1, index)).sum();
+  at::Tensor loss = (lse - wide.gather(1, index)).sum();
   if (gradient) {
     at::Tensor d = (wide - lse).exp_();
     d.scatter_add_(1, index, at::scalar_tensor(-1, d.options()).expand(index.sizes()));

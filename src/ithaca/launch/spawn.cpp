@@ -104,6 +104,16 @@ class HeldSignals {
   sigset_t set_{}, before_{};
 };
 
+// The engine asks for SIGTERM and SIGINT between the steps of a training. One that comes before it does,
+// while its libraries load, must wait for it: blocked signals stay pending, across exec too.
+void hold_stop_signals(const SpawnOptions& options) {
+  if (options.arguments.empty() || options.arguments.front() != "train") return;
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&signals, signal);
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+}
+
 struct Child {
   pid_t pid = 0;
   std::optional<int> code;  // 128 + signal if it was killed
@@ -194,6 +204,7 @@ class Family {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(127);  // the parent died before prctl
     signals.restore();
+    hold_stop_signals(options_);
     if (rank == 0) fcntl(listener.fd, F_SETFD, 0);
     command.exec();
     _exit(127);
@@ -230,15 +241,27 @@ class Family {
     }
   }
 
-  // What the rank left for us (write_elastic_error), or how it ended.
+  // What the rank left for us (write_elastic_error) less its own "rank R: "; empty where it left nothing.
   std::string cause_of(std::size_t rank) const {
     std::error_code ignored;
     if (!std::filesystem::exists(error_file(rank), ignored)) return "";
     try {
-      return ": " + read_json_file(error_file(rank), 1 << 20).at("message").at("message").get<std::string>();
+      const std::string text =
+          read_json_file(error_file(rank), 1 << 20).at("message").at("message").get<std::string>();
+      const std::string prefix = str("rank ", rank, ": ");
+      return text.starts_with(prefix) ? text.substr(prefix.size()) : text;
     } catch (const std::exception&) {
       return "";  // it died while writing
     }
+  }
+
+  // The mistake of the user that every rank found alike: no rank is to blame. Else nothing.
+  std::string common_mistake() const {
+    const std::string mistake = cause_of(0);
+    for (std::size_t rank = 0; rank < children_.size(); ++rank) {
+      if (*children_[rank].code != kUserMistake || cause_of(rank) != mistake) return "";
+    }
+    return mistake;
   }
 
   int outcome() const {
@@ -254,10 +277,15 @@ class Family {
     for (const std::size_t rank : failed_) {
       if (*children_[first].code == kRankFailed && *children_[rank].code != kRankFailed) first = rank;
     }
+    const std::string mistake = common_mistake(), cause = cause_of(first);
+    if (!mistake.empty()) {
+      std::cerr << "ithaca: error: " << mistake << std::endl;
+      return kUserMistake;
+    }
     std::size_t killed = 0;
     for (const Child& child : children_) killed += child.killed_by_us ? 1 : 0;
     std::cerr << "ithaca: rank " << first << " of " << children_.size() << " failed ("
-              << describe(*children_[first].code) << ")" << cause_of(first);
+              << describe(*children_[first].code) << ")" << (cause.empty() ? "" : ": ") << cause;
     if (killed > 0)
       std::cerr << "\n  " << killed << " other rank(s) did not end within " << options_.grace_seconds
                 << " s and were killed";
@@ -270,6 +298,13 @@ class Family {
   std::vector<Child> children_;      // by rank
   std::vector<std::size_t> failed_;  // in order of their ends
 };
+
+// torchrun sets OMP_NUM_THREADS to 1 in each of several ranks where the user has set nothing; a 1 of the
+// user's own looks the same there.
+bool user_has_set_threads() {
+  const char* threads = std::getenv("OMP_NUM_THREADS");
+  return threads && *threads && !(std::getenv("TORCHELASTIC_RUN_ID") && std::string(threads) == "1");
+}
 
 void check(const SpawnOptions& options) {
   if (options.nproc < 1) throw UserError(str("nproc is ", options.nproc, ", expected at least 1"));
@@ -294,10 +329,11 @@ int spawn_ranks(const SpawnOptions& options) {
 void exec_engine(const SpawnOptions& options) {
   check(options);
   Variables variables;
-  if (!std::getenv("OMP_NUM_THREADS"))
-    variables["OMP_NUM_THREADS"] = std::to_string(options.threads_per_rank);
+  if (!user_has_set_threads()) variables["OMP_NUM_THREADS"] = std::to_string(options.threads_per_rank);
   add_library_defaults(variables);
-  Command(options, variables).exec();
+  const Command command(options, variables);
+  hold_stop_signals(options);
+  command.exec();
   throw UserError(str("cannot run ", options.program.string(), ": ", std::strerror(errno)));
 }
 

@@ -26,7 +26,7 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     auto& embedding = *reinterpret_cast<Embedding*>(ctx->saved_data["embedding"].toInt());
-    const variable_list nothing(3);
+    variable_list nothing(3);
     if (!embedding.weight.requires_grad) return nothing;
     at::Tensor& grad = embedding.weight.gradient();
     const at::Tensor ids = ctx->get_saved_variables()[0].reshape({-1});

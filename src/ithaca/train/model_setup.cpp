@@ -8,11 +8,6 @@ namespace fs = std::filesystem;
 
 namespace ithaca {
 
-fs::path model_folder(const Settings& settings) {
-  const fs::path path = settings.model_name_or_path;
-  return path.filename() == "config.json" ? path.parent_path() : path;
-}
-
 fs::path token_cache_dir(const Settings& settings) {
   if (!settings.cache_dir.empty()) return settings.cache_dir;
   if (const char* cache = std::getenv("ITHACA_CACHE")) return fs::path(cache) / "tokens";

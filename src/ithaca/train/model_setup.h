@@ -8,9 +8,6 @@
 
 namespace ithaca {
 
-// The folder with tokenizer files: model_name_or_path, or its parent where that names a config.json.
-std::filesystem::path model_folder(const Settings& settings);
-
 // Where tokenised data is kept: cache_dir, or tokens/ in $ITHACA_CACHE or ~/.cache/ithaca.
 std::filesystem::path token_cache_dir(const Settings& settings);
 

@@ -198,7 +198,7 @@ void draw_axes(Canvas& canvas, const Range& x, const Range& y, const std::string
     canvas.text(tick_label(tick, apart(up)), {kLeft - 14, canvas.at({x.low, tick}).y}, 17, 1, kMuted);
   }
   for (const double tick : across) {
-    if (tick != std::round(tick)) continue;  // there is no half a step
+    if (std::abs(tick - std::round(tick)) > 1e-6) continue;  // there is no half a step
     canvas.grid(tick, true);
     canvas.text(tick_label(tick, apart(across)), {canvas.at({tick, y.low}).x, kHeight - kBottom + 24}, 17,
                 0.5, kMuted);
@@ -245,7 +245,7 @@ std::vector<double> nice_ticks(double low, double high, int most) {
     const double first = std::ceil(low / (apart * factor) - 1e-9),
                  last = std::floor(high / (apart * factor) + 1e-9);
     if (last - first + 1 > most) continue;
-    for (double tick = first; tick <= last; ++tick) ticks.push_back(tick * apart * factor);
+    for (double tick = first; tick <= last; ++tick) ticks.push_back(tick * (apart * factor));
     break;
   }
   return ticks;

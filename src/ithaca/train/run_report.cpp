@@ -76,6 +76,10 @@ void RunReport::finish(const RunState& state, double epoch, int64_t samples, con
   json["bytes_sent_per_step"] = layout.bytes_sent_per_step;
   json["bytes_predicted_per_step"] = layout.bytes_predicted_per_step;
   json["peak_memory_bytes_per_rank"] = layout.peak_memory_bytes_per_rank;
+  json["seconds_by_phase"] = {{"forward", layout.seconds.forward},
+                              {"backward", layout.seconds.backward},
+                              {"reduce", layout.seconds.reduce},
+                              {"update", layout.seconds.update}};
   write_json_file(file, json, 4);
   write_state(folder, state, epoch, results);
   if (settings_.values.plot_loss) {

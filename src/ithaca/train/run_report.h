@@ -12,6 +12,7 @@
 #include "ithaca/train/log_sinks.h"
 #include "ithaca/train/progress.h"
 #include "ithaca/train/run_state.h"
+#include "ithaca/train/step.h"
 #include "ithaca/train/trainer_state_json.h"
 
 namespace ithaca {
@@ -20,6 +21,7 @@ namespace ithaca {
 struct LayoutFigures {
   int64_t bytes_sent_per_step = 0, bytes_predicted_per_step = 0;  // all ranks
   std::vector<int64_t> peak_memory_bytes_per_rank;
+  StepSeconds seconds;  // of rank 0, over the run
 };
 
 class RunReport {

@@ -10,8 +10,9 @@ Json RunState::to_json() const {
           {"loss_sum", loss_sum}, {"log_loss_sum", log_loss_sum}, {"log_labels", log_labels}};
 }
 
-RunState RunState::from_json(const Json& json, const std::string& source) {
+RunState RunState::from_json(const Json& saved, const std::string& source) {
   try {
+    const Json& json = saved.at("run");
     RunState state;
     state.step = json.at("step").get<int64_t>();
     state.tokens_seen = json.at("tokens_seen").get<int64_t>();

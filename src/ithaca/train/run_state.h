@@ -18,7 +18,8 @@ struct RunState {
 
   // Numbers keep their exact bits.
   Json to_json() const;
-  static RunState from_json(const Json& json, const std::string& source);
+  // From the "run" of a saved state. UserError names `source` when it is not one.
+  static RunState from_json(const Json& saved, const std::string& source);
 };
 
 }  // namespace ithaca

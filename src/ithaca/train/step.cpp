@@ -4,7 +4,9 @@
 #include <ATen/ops/tensor.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "ithaca/base/error.h"
 #include "ithaca/comm/cost.h"
@@ -15,6 +17,17 @@
 
 namespace ithaca {
 namespace {
+
+class Stopwatch {
+ public:
+  double lap() {  // seconds since the last lap
+    const auto now = std::chrono::steady_clock::now();
+    return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
 
 constexpr int64_t kTotals = 5;  // float64 values in the one small all-reduce of a step
 
@@ -77,18 +90,20 @@ int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, D
 }
 
 StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimizer, DeviceMesh& mesh,
-                      const std::vector<Batch>& micro_batches, double learning_rate, bool stop_requested,
+                      const std::vector<Batch>& micro_batches, double learning_rate,
                       const StepOptions& options) {
   Communicator& sequence = mesh.sequence();
   StepTotals mine;
-  mine.stop = stop_requested;
+  Stopwatch watch;
   for (std::size_t m = 0; m < micro_batches.size(); ++m) {
     const Batch& batch = micro_batches[m];
-    if (batch.input_ids.numel() == 0)
-      continue;  // the end of an epoch left nothing for this replica; its whole sequence group skips
+    // The end of an epoch may leave nothing for a replica; its whole sequence group skips.
+    if (batch.input_ids.numel() == 0) continue;
     const SequenceShard shard = shard_batch(batch, sequence.rank(), sequence.size());
     const at::Tensor loss = decoder.loss_sum(shard.input, shard.labels);
+    mine.seconds.forward += watch.lap();
     torch::autograd::backward({loss}, {});
+    mine.seconds.backward += watch.lap();
     mine.loss_sum += loss.item<double>();
     if (sequence.rank() == 0) {  // counted once for the group
       mine.labels += batch.num_labels;
@@ -100,7 +115,10 @@ StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimi
   }
 
   all_reduce_gradients(gradients, mesh.sequence_data());
+  mine.stop = options.stop_requested && options.stop_requested();
   StepTotals totals = all_reduce_totals(mine, mesh);
+  totals.seconds = mine.seconds;
+  totals.seconds.reduce = watch.lap();
   const double count = static_cast<double>(std::max<int64_t>(totals.labels, 1));
   totals.grad_norm = std::sqrt(sum_of_squares(gradients)) / count;
   if (!std::isfinite(totals.loss_sum) || !std::isfinite(totals.grad_norm))
@@ -109,6 +127,7 @@ StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimi
   gradients.mul_(clip_factor(totals.grad_norm, options.max_grad_norm) / count);
   optimizer.step(learning_rate);
   gradients.zero_();
+  totals.seconds.update = watch.lap();
   return totals;
 }
 

@@ -15,18 +15,28 @@
 
 namespace ithaca {
 
+// Wall seconds of this rank, by phase.
+struct StepSeconds {
+  double forward = 0;   // with the exchanges of attention
+  double backward = 0;  // likewise
+  double reduce = 0;    // gradients and totals, waiting for the slowest rank included
+  double update = 0;    // norm, clipping, optimizer
+};
+
 struct StepTotals {                   // over all ranks and micro-batches
   double loss_sum = 0;                // of token losses
   int64_t labels = 0;                 // that were counted
   int64_t tokens = 0;                 // of input, without padding
   double sum_of_squared_lengths = 0;  // of documents: attention's share of the work
   double grad_norm = 0;               // of the mean loss's gradient, before clipping
+  StepSeconds seconds;                // of this rank
   bool stop = false;                  // some rank was asked to stop
 };
 
 struct StepOptions {
   double max_grad_norm = 1.0;            // 0: no clipping
   std::function<void(double)> progress;  // told the fraction of the step that is done; may be empty
+  std::function<bool()> stop_requested;  // asked once, when the gradients are there; may be empty
 };
 
 // Bytes that this rank sends in one train_step over `micro_batches`, by the formulas of docs/architecture.md
@@ -38,7 +48,7 @@ int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, D
 // return. Collective over the mesh. Throws NumericsError on every rank, before the update, when a loss or
 // gradient is not finite.
 StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimizer, DeviceMesh& mesh,
-                      const std::vector<Batch>& micro_batches, double learning_rate, bool stop_requested,
+                      const std::vector<Batch>& micro_batches, double learning_rate,
                       const StepOptions& options);
 
 }  // namespace ithaca

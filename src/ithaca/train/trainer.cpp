@@ -1,10 +1,10 @@
 #include "ithaca/train/trainer.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
-#include <torch/version.h>
+
+#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
@@ -21,6 +21,7 @@
 #include "ithaca/parallel/apply.h"
 #include "ithaca/train/memory.h"
 #include "ithaca/train/model_setup.h"
+#include "ithaca/train/resume.h"
 #include "ithaca/train/run_report.h"
 #include "ithaca/train/run_state.h"
 #include "ithaca/train/step.h"
@@ -30,13 +31,8 @@ namespace fs = std::filesystem;
 namespace ithaca {
 namespace {
 
-// The same bits come only from the same sums: what they depend on besides settings and data.
-Json fingerprint_of_arithmetic(const TrainContext& context) {
-  return {{"world_size", context.world.size()},
-          {"sequence_parallel_size", context.settings.values.sequence_parallel_size},
-          {"threads_per_rank", at::get_num_threads()},
-          {"cpu_capability", at::get_cpu_capability()}};
-}
+constexpr int64_t kPassesOfALayer =
+    3;  // forward once, backward about twice as long: shares of the progress bar
 
 class Trainer {
  public:
@@ -44,6 +40,8 @@ class Trainer {
   ExitCode run();
 
  private:
+  DataIdentity data_identity() const;
+  void show_layers();
   void resume();
   std::vector<Batch> micro_batches(int64_t step) const;
   void train_one_step();
@@ -55,7 +53,6 @@ class Trainer {
     return static_cast<double>(state_.step) / static_cast<double>(sampler_.steps_per_epoch());
   }
   bool leads() const { return context_.world.rank() == 0; }
-  NamedTensors optimizer_state() const { return optimizer_->state(); }
 
   const TrainContext& context_;
   const Settings& settings_;
@@ -79,27 +76,28 @@ class Trainer {
   std::chrono::steady_clock::time_point log_started_;
   int64_t log_tokens_ = 0;
   double log_flops_ = 0;
+  StepSeconds seconds_;     // this rank's, over the run
+  int64_t layers_run_ = 0;  // of the step under way: for the progress bar
 };
 
-// Rank 0 of each machine tokenises, the others find the cache.
+// The first rank that gets there tokenises; the others wait for its cache.
 Dataset open_data(const TrainContext& context, const std::string& file, const Tokenizer& tokenizer,
                   int64_t vocab_size, bool training) {
   const Settings& s = context.settings.values;
-  DatasetOptions options = {.file = file,
-                            .cutoff_len = s.cutoff_len,
-                            .packing = s.packing,
-                            .max_samples = training ? s.max_samples : 0,
-                            .max_tokens = training ? 0 : s.max_eval_tokens,
-                            .cache_dir = token_cache_dir(s),
-                            .overwrite_cache = s.overwrite_cache};
-  const bool first = context.environment.local_rank == 0;
-  std::optional<Dataset> data;
-  if (first) data = Dataset::open(options, tokenizer, vocab_size);
-  context.world.barrier();
-  options.overwrite_cache = false;
-  if (!first) data = Dataset::open(options, tokenizer, vocab_size);
-  if (!data->remark().empty()) context.logger.warning(data->remark());
-  return *data;
+  Dataset data = Dataset::open({.file = file,
+                                .cutoff_len = s.cutoff_len,
+                                .packing = s.packing,
+                                .max_samples = training ? s.max_samples : 0,
+                                .max_tokens = training ? 0 : s.max_eval_tokens,
+                                .cache_dir = token_cache_dir(s),
+                                .overwrite_cache = s.overwrite_cache},
+                               tokenizer, vocab_size);
+  if (!data.remark().empty()) context.logger.warning(data.remark());
+  return data;
+}
+
+int64_t global_batch(const Settings& s, const ParallelPlan& plan) {
+  return s.per_device_train_batch_size * s.gradient_accumulation_steps * plan.degrees.data;
 }
 
 std::vector<OptimizerEntry> optimizer_entries(Decoder& decoder) {
@@ -127,8 +125,7 @@ Trainer::Trainer(const TrainContext& context)
       decoder_(load_decoder(settings_, read_run_config(settings_))),
       data_(open_data(context, settings_.train_file, tokenizer_, decoder_->config.vocab_size, true)),
       sampler_({.num_samples = data_.size(),
-                .global_batch = settings_.per_device_train_batch_size *
-                                settings_.gradient_accumulation_steps * plan_.degrees.data,
+                .global_batch = global_batch(settings_, plan_),
                 .seed = static_cast<uint64_t>(settings_.seed),
                 .shuffle = !settings_.disable_shuffling}) {
   if (!settings_.eval_file.empty() && settings_.eval_steps > 0)
@@ -144,40 +141,39 @@ Trainer::Trainer(const TrainContext& context)
                settings_.warmup_ratio, total_steps_};
 }
 
-// Goes on from the newest whole checkpoint, or the one that was named.
+DataIdentity Trainer::data_identity() const {
+  return {data_.size(), data_.num_tokens(), global_batch(settings_, plan_)};
+}
+
 void Trainer::resume() {
-  const std::string& wish = settings_.resume_from_checkpoint;
-  if (wish == "false" || (wish == "auto" && settings_.overwrite_output_dir)) return;
-  fs::path folder;
-  if (wish == "auto" || wish == "true") {
-    std::vector<std::string> skipped;
-    const std::optional<FoundCheckpoint> found = find_checkpoint(output_dir_, skipped);
-    if (leads())
-      for (const std::string& line : skipped) context_.logger.warning(line);
-    if (!found && wish == "true")
-      throw UserError(str("resume_from_checkpoint true: no whole checkpoint-N in ", output_dir_.string(),
-                          "; leave it out to start anew"));
-    if (!found) return;
-    folder = found->path;
-  } else {
-    folder = wish;
-    verify_checkpoint(folder);
-  }
-  load_weights(*decoder_, folder);
-  const TrainingState saved = read_training_state(folder, optimizer_state());
-  state_ = RunState::from_json(saved.state.at("run"), folder.string());
+  const std::optional<fs::path> folder = choose_checkpoint(context_);
+  if (!folder) return;
+  load_weights(*decoder_, *folder);
+  const TrainingState saved = read_training_state(*folder, optimizer_->state());
+  state_ = RunState::from_json(saved.state, folder->string());
   optimizer_->set_step_count(saved.step);
+  if (state_.step != saved.step)
+    throw UserError(
+        str(folder->string(), ": its files are of different steps, ", state_.step, " and ", saved.step));
   if (state_.step > total_steps_)
-    throw UserError(str(folder.string(), " is at step ", state_.step, ", beyond the ", total_steps_,
+    throw UserError(str(folder->string(), " is at step ", state_.step, ", beyond the ", total_steps_,
                         " steps of this run; raise max_steps or start anew with --overwrite_output_dir"));
-  if (!leads()) return;
+  check_same_run(saved.state, run_identity(settings_, data_identity()),
+                 run_conditions(context_, total_steps_), *folder, context_.logger);
   context_.logger.info(
-      str("resuming ", folder.string(), ": step ", state_.step, " of ", total_steps_, ", epoch ", epoch()));
-  const Json now = fingerprint_of_arithmetic(context_);
-  if (saved.state.at("arithmetic") != now)
-    context_.logger.warning(str("the checkpoint was written under ", saved.state.at("arithmetic").dump(),
-                                ", this run has ", now.dump(),
-                                ": it goes on, but its bits may differ from those of an unbroken run"));
+      str("resuming ", folder->string(), ": step ", state_.step, " of ", total_steps_, ", epoch ", epoch()));
+}
+
+// A long step must not look like a hang: rank 0's bar moves with each layer's forward pass.
+void Trainer::show_layers() {
+  const auto runs = static_cast<double>(kPassesOfALayer * static_cast<int64_t>(decoder_->layers.size()) *
+                                        settings_.gradient_accumulation_steps);
+  decoder_->run_layer = [this, runs, inner = decoder_->run_layer](DecoderLayer& layer, const at::Tensor& x,
+                                                                  const LayerContext& context) {
+    at::Tensor y = inner ? inner(layer, x, context) : layer.forward(x, context);
+    report_->tick(static_cast<double>(++layers_run_) / runs);
+    return y;
+  };
 }
 
 std::vector<Batch> Trainer::micro_batches(int64_t step) const {
@@ -192,15 +188,28 @@ void Trainer::train_one_step() {
   const std::vector<Batch> batches = micro_batches(state_.step);
   const double learning_rate = learning_rate_at(schedule_, state_.step);
   const int64_t sent_before = mesh_.bytes_sent();
-  StepOptions options = {.max_grad_norm = settings_.max_grad_norm, .progress = {}};
-  if (report_) options.progress = [&](double fraction) { report_->tick(fraction); };
-  const StepTotals totals = train_step(*decoder_, gradients_, *optimizer_, mesh_, batches, learning_rate,
-                                       context_.stop.requested(), options);
+  StepOptions options = {.max_grad_norm = settings_.max_grad_norm, .progress = {}, .stop_requested = [&] {
+                           return context_.stop.requested();
+                         }};
+  layers_run_ = 0;
+  const int64_t layer_runs = kPassesOfALayer * static_cast<int64_t>(decoder_->layers.size());
+  if (report_)
+    options.progress = [&](double fraction) {
+      layers_run_ = static_cast<int64_t>(
+          fraction * static_cast<double>(layer_runs * settings_.gradient_accumulation_steps));
+      report_->tick(fraction);
+    };
+  const StepTotals totals =
+      train_step(*decoder_, gradients_, *optimizer_, mesh_, batches, learning_rate, options);
   layout_.bytes_sent_per_step = mesh_.bytes_sent() - sent_before;
   layout_.bytes_predicted_per_step = predicted_step_bytes(*decoder_, plan_, mesh_, gradients_, batches);
 
   samples_ += static_cast<int64_t>(sampler_.step(state_.step).size());
   state_.step += 1;
+  seconds_.forward += totals.seconds.forward;
+  seconds_.backward += totals.seconds.backward;
+  seconds_.reduce += totals.seconds.reduce;
+  seconds_.update += totals.seconds.update;
   state_.tokens_seen += totals.tokens;
   const double flops = training_flops(*decoder_, totals.tokens, totals.sum_of_squared_lengths);
   state_.total_flops += flops;
@@ -216,6 +225,8 @@ void Trainer::train_one_step() {
 }
 
 void Trainer::log_step(const StepTotals& totals, double learning_rate) {
+  context_.logger.note(
+      str("step ", state_.step, ": grad_norm ", totals.grad_norm, ", learning rate ", learning_rate));
   at::Tensor peak = at::full({1}, peak_memory_bytes(), at::kLong);
   context_.world.all_reduce(peak, ReduceOp::kMax);
   if (report_) {
@@ -263,10 +274,9 @@ void Trainer::save_checkpoint() {
     write_training_state(temporary,
                          {state_.step,
                           {{"run", state_.to_json()},
-                           {"seed", settings_.seed},
-                           {"arithmetic", fingerprint_of_arithmetic(context_)},
-                           {"torch", TORCH_VERSION}}},
-                         optimizer_state());
+                           {"identity", run_identity(settings_, data_identity())},
+                           {"conditions", run_conditions(context_, total_steps_)}}},
+                         optimizer_->state());
     const fs::path folder =
         commit_checkpoint(temporary, output_dir_, state_.step, settings_.save_total_limit);
     context_.logger.info("saved " + folder.string());
@@ -287,12 +297,16 @@ void Trainer::finish() {
     const int64_t* peak = peaks.const_data_ptr<int64_t>();
     report_->finish(
         state_, epoch(), samples_,
-        {bytes[0].item<int64_t>(), bytes[1].item<int64_t>(), {peak, peak + context_.world.size()}});
+        {bytes[0].item<int64_t>(), bytes[1].item<int64_t>(), {peak, peak + context_.world.size()}, seconds_});
   }
   context_.world.barrier();
 }
 
 ExitCode Trainer::run() {
+  context_.logger.note(str("rank ", context_.world.rank(), " of ", context_.world.size(), ", process ",
+                           ::getpid(), ", ", at::get_num_threads(), " threads, data index ",
+                           mesh_.coordinate(Axis::kData), ", sequence index ", mesh_.sequence().rank(), ", ",
+                           data_.size(), " rows"));
   resume();
   if (leads()) {
     write_file(output_dir_ / "resolved_settings.yaml", settings_to_yaml(context_.settings));
@@ -301,6 +315,7 @@ ExitCode Trainer::run() {
                              plan_.degrees.data, " data x ", plan_.degrees.ulysses, " ulysses ranks"));
     report_ = std::make_unique<RunReport>(context_.settings, context_.logger, total_steps_,
                                           state_.step > 0 ? std::optional(state_.step) : std::nullopt);
+    show_layers();
   }
   log_started_ = std::chrono::steady_clock::now();
   while (state_.step < total_steps_) {
@@ -309,9 +324,12 @@ ExitCode Trainer::run() {
     if (eval_data_ && (state_.step % settings_.eval_steps == 0 || last)) evaluate_now();
     if (stop_ && !last) {
       save_checkpoint();
-      if (leads())
-        context_.logger.info(
-            str("stopped by a signal after step ", state_.step, "; the same command goes on from there"));
+      const bool same_command =
+          !settings_.overwrite_output_dir && settings_.resume_from_checkpoint != "false";
+      context_.logger.info(str(
+          "stopped by a signal after step ", state_.step, "; ",
+          same_command ? "the same command goes on from there"
+                       : "go on from there with --overwrite_output_dir false --resume_from_checkpoint true"));
       return kStoppedAndSaved;
     }
     if (settings_.save_steps > 0 && state_.step % settings_.save_steps == 0) save_checkpoint();
@@ -323,11 +341,6 @@ ExitCode Trainer::run() {
 }  // namespace
 
 ExitCode train(const TrainContext& context) {
-  std::error_code error;
-  if (context.world.rank() == 0) fs::create_directories(context.settings.values.output_dir, error);
-  if (error)
-    throw UserError(
-        str("output_dir ", context.settings.values.output_dir, ": cannot be made: ", error.message()));
   return Trainer(context).run();
 }
 

@@ -18,7 +18,7 @@ struct TrainContext {
   StopSignal& stop;
 };
 
-// Collective over the world. Returns kDone, or kStoppedAndSaved after a stop signal: the step is finished and
+// Collective over the world; output_dir is there. Returns kDone, or kStoppedAndSaved after a stop signal: the step is finished and
 // saved as a checkpoint. Throws the errors of base/error.h.
 ExitCode train(const TrainContext& context);
 

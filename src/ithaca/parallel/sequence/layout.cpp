@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "ithaca/base/error.h"
-#include "ithaca/config/layout.h"
+#include "ithaca/base/split.h"
 
 namespace ithaca {
 

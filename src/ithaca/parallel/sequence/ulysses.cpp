@@ -8,7 +8,9 @@
 #include <numeric>
 
 #include "ithaca/base/error.h"
+#include "ithaca/base/split.h"
 #include "ithaca/comm/communicator.h"
+#include "ithaca/config/layout.h"
 #include "ithaca/nn/parameter.h"
 #include "ithaca/parallel/sequence/exchange.h"
 #include "ithaca/parallel/sequence/layout.h"
@@ -24,10 +26,10 @@ using torch::autograd::variable_list;
 at::Tensor rows_of(const at::Tensor& t, const UlyssesSplit& split, int j, int64_t row_dim) {
   return t.narrow(row_dim, split.row_begin(j), split.rows[j]);
 }
-at::Tensor q_heads_of(const at::Tensor& t, const UlyssesSplit& split, int j) {
+at::Tensor q_part_of(const at::Tensor& t, const UlyssesSplit& split, int j) {
   return t.narrow(2, split.heads[j].q_begin - split.heads[0].q_begin, split.heads[j].q_count);
 }
-at::Tensor kv_heads_of(const at::Tensor& t, const UlyssesSplit& split, int j) {
+at::Tensor kv_part_of(const at::Tensor& t, const UlyssesSplit& split, int j) {
   return t.narrow(2, split.heads[j].kv_begin - split.heads[0].kv_begin, split.heads[j].kv_count);
 }
 
@@ -55,11 +57,11 @@ QueryKeyValue exchange_to_heads(const QueryKeyValue& local, const UlyssesSplit& 
   }
   Exchange exchange(group);
   for (int j = 0; j < group.size(); ++j) {
-    exchange.send(j, q_heads_of(local.q, split, j));
+    exchange.send(j, q_part_of(local.q, split, j));
     exchange.receive(j, rows_of(full.q, split, j, row_dim));
     if (!local.k.defined()) continue;
-    exchange.send(j, kv_heads_of(local.k, split, j));
-    exchange.send(j, kv_heads_of(local.v, split, j));
+    exchange.send(j, kv_part_of(local.k, split, j));
+    exchange.send(j, kv_part_of(local.v, split, j));
     exchange.receive(j, rows_of(full.k, split, j, row_dim));
     exchange.receive(j, rows_of(full.v, split, j, row_dim));
   }
@@ -75,7 +77,7 @@ at::Tensor exchange_to_rows(const at::Tensor& full, const UlyssesSplit& split, C
   Exchange exchange(group);
   for (int j = 0; j < group.size(); ++j) {
     exchange.send(j, rows_of(full, split, j, row_dim));
-    exchange.receive(j, q_heads_of(local, split, j));
+    exchange.receive(j, q_part_of(local, split, j));
   }
   exchange.run();
   return local;
@@ -110,7 +112,7 @@ QueryKeyValue exchange_grads_to_rows(const QueryKeyValue& full, at::ScalarType e
   Exchange exchange(group);
   for (int j = 0; j < group.size(); ++j) {
     exchange.send(j, rows_of(full.q, split, j, row_dim));
-    exchange.receive(j, q_heads_of(local.q, split, j));
+    exchange.receive(j, q_part_of(local.q, split, j));
     for (const int64_t kv : kv_heads_by_sharing(split, rank, true)) {
       exchange.send(j, rows_of(full.k, split, j, row_dim).select(2, kv));
       exchange.send(j, rows_of(full.v, split, j, row_dim).select(2, kv));
@@ -290,12 +292,11 @@ std::vector<HeadRange> split_heads(const HeadRange& heads, int ranks) {
             " query heads at hand: a rank would have no head to compute; use a ulysses_degree of at most ",
             heads.q_count));
   std::vector<HeadRange> parts;
-  int64_t begin = 0;
-  for (const int64_t count : contiguous_split(heads.q_count, ranks)) {
-    const int64_t first = heads.kv_begin + heads.kv_of(begin),
-                  last = heads.kv_begin + heads.kv_of(begin + count - 1);
-    parts.push_back({heads.q_begin + begin, count, heads.q_total, first, last - first + 1, heads.kv_total});
-    begin += count;
+  for (int r = 0; r < ranks; ++r) {
+    Share q = even_split(heads.q_count, ranks, r);
+    q.begin += heads.q_begin;
+    const Share kv = kv_heads_of(q, heads.q_total, heads.kv_total);
+    parts.push_back({q.begin, q.count, heads.q_total, kv.begin, kv.count, heads.kv_total});
   }
   return parts;
 }
