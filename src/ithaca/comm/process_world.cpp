@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <exception>
 #include <numeric>
@@ -218,6 +219,9 @@ std::unique_ptr<ProcessWorld> ProcessWorld::connect(const ProcessWorldOptions& o
                options.rank, " of ", options.world_size);
   ITHACA_CHECK(options.master_port >= 0 && options.master_port < 65536, "port ", options.master_port);
   if (options.world_size == 1) return std::make_unique<AloneWorld>();
+  // The store writes to its sockets without MSG_NOSIGNAL: when a rank dies, SIGPIPE would kill the others
+  // before they can say so.
+  std::signal(SIGPIPE, SIG_IGN);
   return std::make_unique<StoreWorld>(options);
 }
 
