@@ -16,7 +16,7 @@ CLEAN = {
     "src/ithaca/checkpoint/CMakeLists.txt": "ithaca_room(NAME formats SOURCES\n  DEPS base)\nithaca_room(NAME checkpoint TORCH SOURCES a.cpp\n  DEPS formats base models)\n",
     "src/ithaca/train/step.cpp": '#include <ATen/ATen.h>\n#include "ithaca/eval/perplexity.h"\nstatic const int kLimit = 3;\ninline constexpr int kOther = 4;\n',
     "cli/main.cpp": '#include "cli/train.h"\n#include "ithaca/train/trainer.h"\n',
-    "docs/architecture.md": "output/work/x and $HOME/work/y are no machine paths\n",
+    "docs/architecture.md": "output/" + "work/x and $HOME/" + "work/y are no machine paths\n",
 }
 
 # name: (file, content, words that the report must hold)
