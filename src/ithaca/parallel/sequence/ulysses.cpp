@@ -228,7 +228,7 @@ class ScatterHeads : public Function<ScatterHeads> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const StatePtr state = state_of(ctx);
     const auto to_kv_heads = [&](const at::Tensor& grad) {
-      const at::Tensor wide = grad.to(opmath(state->element));
+      at::Tensor wide = grad.to(opmath(state->element));
       if (state->expansion.empty()) return wide;
       std::vector<int64_t> sizes = wide.sizes().vec();
       sizes[2] = state->heads().kv_count;
