@@ -142,6 +142,15 @@ class Table {
     world_.all_gather(out, input, counts);
     expect("all_gather", out, expected);
     expect_bytes("all_gather", Verb::kAllGather, input.numel() * (n_ - 1));
+    // In place: the own rows lie in `out` already.
+    at::Tensor whole = expected.clone().zero_();
+    int64_t before = 0;
+    for (int r = 0; r < rank_; ++r) before += counts[static_cast<std::size_t>(r)];
+    at::Tensor own = whole.narrow(0, before, input.size(0));
+    own.copy_(input);
+    world_.all_gather(whole, own, counts);
+    expect("all_gather in place", whole, expected);
+    expect_bytes("all_gather in place", Verb::kAllGather, input.numel() * (n_ - 1));
   }
 
   void reduce_scatter(const Counts& counts) {
@@ -153,9 +162,15 @@ class Table {
     const int64_t own = counts[static_cast<std::size_t>(rank_)];
     const at::Tensor input = mine({rows, 3});
     at::Tensor out = blank(input, own);
+    const at::Tensor expected = sum_in_order(everybody({rows, 3})).narrow(0, before, own).contiguous();
     world_.reduce_scatter(out, input, counts);
-    expect("reduce_scatter", out, sum_in_order(everybody({rows, 3})).narrow(0, before, own).contiguous());
+    expect("reduce_scatter", out, expected);
     expect_bytes("reduce_scatter", Verb::kReduceScatter, n_ == 1 ? 0 : (rows - own) * 3);
+    at::Tensor whole = input.clone();
+    out = whole.narrow(0, before, own);
+    world_.reduce_scatter(out, whole, counts);
+    expect("reduce_scatter in place", out, expected);
+    expect_bytes("reduce_scatter in place", Verb::kReduceScatter, n_ == 1 ? 0 : (rows - own) * 3);
   }
 
   template <class Rows>

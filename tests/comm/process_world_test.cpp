@@ -2,7 +2,9 @@
 // its findings in a file.
 #include "ithaca/comm/process_world.h"
 
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -78,13 +80,32 @@ std::string absent_role(ProcessWorld& processes) {
   return "";
 }
 
-const std::map<std::string, std::string (*)(ProcessWorld&)> kRoles = {{"table", table_role},
-                                                                      {"mesh", mesh_role},
-                                                                      {"killed", killed_role},
-                                                                      {"announcing", announcing_role},
-                                                                      {"absent", absent_role}};
+// More and larger messages than a channel has room for, both ways at once, received in another order than sent.
+std::string flood_role(ProcessWorld& processes) {
+  Communicator& world = processes.world();
+  constexpr int kMessages = 300;
+  const int other = 1 - world.rank();
+  std::vector<at::Tensor> sent, received;
+  std::vector<WorkPtr> works;
+  for (int i = 0; i < kMessages; ++i) {
+    sent.push_back(at::full({1000 + i}, world.rank() * kMessages + i, at::kInt));
+    received.push_back(at::zeros({1000 + i}, at::kInt));
+  }
+  for (int i = 0; i < kMessages; ++i) works.push_back(world.async_send(sent[i], other, i % 7));
+  for (int tag = 6; tag >= 0; --tag)
+    for (int i = tag; i < kMessages; i += 7) works.push_back(world.async_recv(received[i], other, tag));
+  for (const WorkPtr& work : works) work->wait();
+  for (int i = 0; i < kMessages; ++i)
+    if (!received[i].eq(other * kMessages + i).all().item<bool>())
+      return ithaca::str("message ", i, " is wrong");
+  return "all came over " + processes.transport();
+}
 
-// argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE RESTART_COUNT
+const std::map<std::string, std::string (*)(ProcessWorld&)> kRoles = {
+    {"table", table_role},   {"flood", flood_role},           {"mesh", mesh_role},
+    {"killed", killed_role}, {"announcing", announcing_role}, {"absent", absent_role}};
+
+// argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE RESTART_COUNT SHARE_MEMORY
 int child(char** argv) {
   ProcessWorldOptions options;
   options.rank = std::stoi(argv[3]);
@@ -94,6 +115,7 @@ int child(char** argv) {
   options.join_agent_store = std::string(argv[7]) == "1";
   options.timeout = std::chrono::milliseconds(std::stoi(argv[8]));
   options.restart_count = std::stoi(argv[10]);
+  options.share_memory = std::string(argv[11]) == "1";
   const auto leave = [&](const std::string& findings, int code) {
     std::ofstream(argv[9], std::ios::binary) << findings;
     _exit(code);
@@ -129,6 +151,7 @@ struct Family {
   int timeout_ms = 20000;
   int agent_port = 0;  // of a store that is already served
   int restart_count = 0;
+  bool share_memory = true;
 };
 
 std::pair<int, int> loopback_socket() {
@@ -163,7 +186,8 @@ std::map<int, ChildEnd> run(const Family& family, std::chrono::seconds limit = 3
                                       family.agent_port ? "1" : "0",
                                       std::to_string(family.timeout_ms),
                                       folder / std::to_string(rank),
-                                      std::to_string(family.restart_count)};
+                                      std::to_string(family.restart_count),
+                                      family.share_memory ? "1" : "0"};
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
@@ -201,14 +225,17 @@ int exit_code(const ChildEnd& end) {
   return WIFEXITED(end.status) ? WEXITSTATUS(end.status) : 128 + WTERMSIG(end.status);
 }
 
-class GlooTable : public testing::TestWithParam<int> {};
-INSTANTIATE_TEST_SUITE_P(Sizes, GlooTable, testing::Values(2, 3));
+// Ranks, and whether they read each other's memory or talk over Gloo.
+class ProcessTable : public testing::TestWithParam<std::tuple<int, bool>> {};
+INSTANTIATE_TEST_SUITE_P(Sizes, ProcessTable, testing::Combine(testing::Values(2, 3), testing::Bool()));
 
-TEST_P(GlooTable, EveryVerbIsRightAndBitForBitTheThreadBackends) {
-  const int size = GetParam();
+TEST_P(ProcessTable, EveryVerbIsRightAndBitForBitTheThreadBackends) {
+  const auto [size, share_memory] = GetParam();
   std::vector<int> all;
   for (int rank = 0; rank < size; ++rank) all.push_back(rank);
-  const std::map<int, ChildEnd> ends = run({"table", size, all}, 60s);
+  Family family{"table", size, all};
+  family.share_memory = share_memory;
+  const std::map<int, ChildEnd> ends = run(family, 60s);
   std::vector<std::string> expected(static_cast<std::size_t>(size));
   run_thread_ranks(size, [&](Communicator& world) {
     expected[static_cast<std::size_t>(world.rank())] = table_bytes(world);
@@ -219,6 +246,19 @@ TEST_P(GlooTable, EveryVerbIsRightAndBitForBitTheThreadBackends) {
     EXPECT_GT(end.findings.size(), 100000u);
     EXPECT_TRUE(end.findings == expected[static_cast<std::size_t>(rank)])
         << "rank " << rank << ": other bits than the thread backend's";
+  }
+}
+
+TEST(ProcessWorld, MoreMessagesThanAChannelHolds) {
+  for (const bool share_memory : {true, false}) {
+    Family family{"flood", 2, {0, 1}};
+    family.share_memory = share_memory;
+    const auto ends = run(family);
+    ASSERT_EQ(ends.size(), 2u);
+    for (const auto& [rank, end] : ends)
+      EXPECT_THAT(end.findings, HasSubstr("all came over")) << exit_code(end) << " " << share_memory;
+    const std::string carrier = share_memory ? "each other's memory" : "Gloo on 127.0.0.1";
+    EXPECT_THAT(ends.at(0).findings, HasSubstr(carrier));
   }
 }
 
@@ -311,7 +351,7 @@ TEST(ProcessWorld, OneRankNeedsNoRendezvous) {
 }  // namespace ithaca
 
 int main(int argc, char** argv) {
-  if (argc == 11 && std::string(argv[1]) == "--child") return ithaca::child(argv);
+  if (argc == 12 && std::string(argv[1]) == "--child") return ithaca::child(argv);
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

@@ -44,6 +44,16 @@ class Check {
   }
   // Rows on dim 0, everything behind it alike.
   void pair(const at::Tensor& out, const at::Tensor& input) const {
+    alike(out, input);
+    that(!overlap(out, input), "out and input overlap in memory");
+  }
+  // `part` may be rows of `whole` itself: those from row `begin` on, exactly.
+  void pair_or_in_place(const at::Tensor& whole, const at::Tensor& part, int64_t begin) const {
+    const bool in_place =
+        part.const_data_ptr() == static_cast<const char*>(whole.const_data_ptr()) + begin * row_bytes(whole);
+    that(in_place || !overlap(whole, part), "out and input overlap in memory without being in place");
+  }
+  void alike(const at::Tensor& out, const at::Tensor& input) const {
     tensor(out, "out");
     tensor(input, "input");
     that(out.scalar_type() == input.scalar_type(), "out is ", c10::toString(out.scalar_type()), ", input is ",
@@ -52,7 +62,6 @@ class Check {
          input.device().str());
     that(out.dim() >= 1 && out.dim() == input.dim() && out.sizes().slice(1) == input.sizes().slice(1),
          "the sizes after dim 0 differ: out ", out.sizes(), ", input ", input.sizes());
-    that(!overlap(out, input), "out and input overlap in memory");
   }
   void counts(const std::vector<int64_t>& counts, const char* name) const {
     that(static_cast<int>(counts.size()) == group_.size(), name, " has ", counts.size(),
@@ -72,6 +81,7 @@ class Check {
 };
 
 void copy(at::Tensor& out, const at::Tensor& input) {
+  if (out.const_data_ptr() == input.const_data_ptr()) return;  // in place
   const at::NoGradGuard no_grad;
   out.copy_(input);
 }
@@ -109,12 +119,13 @@ void Communicator::all_gather(at::Tensor& out, const at::Tensor& input, const st
 WorkPtr Communicator::async_all_gather(at::Tensor& out, const at::Tensor& input,
                                        const std::vector<int64_t>& counts) {
   const Check check("all_gather", *this);
-  check.pair(out, input);
+  check.alike(out, input);
   const std::vector<int64_t> all =
       counts.empty() ? std::vector<int64_t>(ranks_.size(), input.size(0)) : counts;
   check.counts(all, "counts");
   check.rows(input, "input", all[static_cast<std::size_t>(rank_)], all);
   check.rows(out, "out", sum_of(all), all);
+  check.pair_or_in_place(out, input, rows_before(all, static_cast<std::size_t>(rank_)));
   if (size() == 1) return copy(out, input), done();
   traffic_.add(Verb::kAllGather, all_gather_cost(all, rank_, row_bytes(input)).bytes);
   return do_all_gather(out, input, all);
@@ -128,7 +139,7 @@ void Communicator::reduce_scatter(at::Tensor& out, const at::Tensor& input,
 WorkPtr Communicator::async_reduce_scatter(at::Tensor& out, const at::Tensor& input,
                                            const std::vector<int64_t>& counts) {
   const Check check("reduce_scatter", *this);
-  check.pair(out, input);
+  check.alike(out, input);
   check.that(!counts.empty() || input.size(0) % size() == 0, "input has ", input.size(0),
              " rows, which the group does not divide: give counts");
   const std::vector<int64_t> all =
@@ -136,6 +147,7 @@ WorkPtr Communicator::async_reduce_scatter(at::Tensor& out, const at::Tensor& in
   check.counts(all, "counts");
   check.rows(input, "input", sum_of(all), all);
   check.rows(out, "out", all[static_cast<std::size_t>(rank_)], all);
+  check.pair_or_in_place(input, out, rows_before(all, static_cast<std::size_t>(rank_)));
   if (size() == 1) return copy(out, input), done();
   traffic_.add(Verb::kReduceScatter, reduce_scatter_cost(all, rank_, row_bytes(input)).bytes);
   return do_reduce_scatter(out, input, all);

@@ -1,8 +1,10 @@
-// The collectives that Ithaca uses, over one group of ranks. Three backends: threads of one process, c10d
-// Gloo, c10d NCCL. This room is the only one that names gloo, nccl or c10d.
+// The collectives that Ithaca uses, over one group of ranks. Three backends: threads of one process,
+// messages between processes (c10d Gloo or each other's memory), c10d NCCL. This room is the only one that names gloo, nccl or c10d.
 //
 // Rules that hold for every backend:
-//  - Tensors are contiguous. In and out of one call do not overlap unless the call is named in place.
+//  - Tensors are contiguous. In and out of one call do not overlap unless the call is named in place; of
+//    all_gather the input may be exactly the rank's own rows of out, of reduce_scatter out the rank's own rows
+//    of the input (whose other rows stay as they were).
 //  - float16 and bfloat16 are summed in float32 and rounded once.
 //  - Sums are taken in rank order: the same inputs give the same bits at every run and on every CPU backend.
 //  - A group of one returns its input and sends nothing.

@@ -1,6 +1,7 @@
 #include "ithaca/comm/device_mesh.h"
 
 #include <array>
+#include <utility>
 
 #include "ithaca/base/error.h"
 
@@ -15,17 +16,22 @@ Coordinates degrees_of(const MeshDegrees& degrees) {
   return {degrees.tensor, degrees.ulysses, degrees.ring, degrees.data, degrees.pipeline};
 }
 
-Coordinates coordinates_of(int rank, const Coordinates& degrees) {
+Coordinates coordinates_of(int rank, const MeshDegrees& mesh) {
+  std::array<Axis, kAxes> fast_to_slow = {Axis::kTensor, Axis::kUlysses, Axis::kRing, Axis::kData,
+                                          Axis::kPipeline};
+  if (mesh.ring_inner) std::swap(fast_to_slow[1], fast_to_slow[2]);
+  const Coordinates degrees = degrees_of(mesh);
   Coordinates at{};
-  for (int axis = 0; axis < kAxes; ++axis) {
-    at[axis] = rank % degrees[axis];
-    rank /= degrees[axis];
+  for (const Axis axis : fast_to_slow) {
+    const auto i = static_cast<std::size_t>(axis);
+    at[i] = rank % degrees[i];
+    rank /= degrees[i];
   }
   return at;
 }
 
 // All groups along `axes`: the ranks that agree in every other axis, lowest first.
-std::vector<std::vector<int>> groups_along(const std::vector<Axis>& axes, const Coordinates& degrees,
+std::vector<std::vector<int>> groups_along(const std::vector<Axis>& axes, const MeshDegrees& degrees,
                                            int world_size) {
   std::map<Coordinates, std::vector<int>> groups;
   for (int rank = 0; rank < world_size; ++rank) {
@@ -63,7 +69,7 @@ DeviceMesh::DeviceMesh(Communicator& world, const MeshDegrees& degrees) : world_
 }
 
 void DeviceMesh::create(const std::string& name, const std::vector<Axis>& axes) {
-  const std::vector<std::vector<int>> all = groups_along(axes, degrees_of(degrees_), world_.size());
+  const std::vector<std::vector<int>> all = groups_along(axes, degrees_, world_.size());
   // The same partition of the world again (an axis of degree 1 was added): one set of connections serves both
   // names.
   const auto known = created_.find(all);
@@ -86,7 +92,7 @@ void DeviceMesh::create(const std::string& name, const std::vector<Axis>& axes) 
 }
 
 int DeviceMesh::coordinate(Axis axis) const {
-  return coordinates_of(world_.rank(), degrees_of(degrees_))[static_cast<std::size_t>(axis)];
+  return coordinates_of(world_.rank(), degrees_)[static_cast<std::size_t>(axis)];
 }
 
 Communicator& DeviceMesh::group(Axis axis) {

@@ -1,6 +1,7 @@
 // The grid of ranks. Axes from fast to slow: tensor, ulysses, ring, data, pipeline:
 //   rank = t + T * (u + U * (r + R * (d + D * p)))
-// so sequence groups (ring x ulysses) are consecutive ranks when T is 1. Groups are created in one fixed
+// (ring_inner: ring is faster than ulysses, rank = t + T * (r + R * (u + U * ...))), so sequence groups (ring x
+// ulysses) are consecutive ranks when T is 1. Groups are created in one fixed
 // order, every rank the same. Names that mean the same ranks (sequence and ulysses where ring is 1) share one
 // Communicator, and so one traffic counter.
 #pragma once
@@ -17,6 +18,7 @@ enum class Axis { kTensor, kUlysses, kRing, kData, kPipeline };
 
 struct MeshDegrees {
   int tensor = 1, ulysses = 1, ring = 1, data = 1, pipeline = 1;
+  bool ring_inner = false;  // adjacent ranks form a ring, not a Ulysses group
   int world() const { return tensor * ulysses * ring * data * pipeline; }
   int sequence() const { return ulysses * ring; }
 };

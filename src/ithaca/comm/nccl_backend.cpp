@@ -26,7 +26,7 @@ bool is_16_bit(const at::Tensor& tensor) {
 
 class NcclCommunicator : public Communicator {
  public:
-  explicit NcclCommunicator(std::unique_ptr<GlooCommunicator> cpu)
+  explicit NcclCommunicator(std::unique_ptr<MessageCommunicator> cpu)
       : Communicator(cpu->rank(), cpu->ranks(), cpu->name()), cpu_(std::move(cpu)) {
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = cpu_->context().timeout;
@@ -125,7 +125,7 @@ class NcclCommunicator : public Communicator {
     std::unique_ptr<Communicator> cpu = cpu_->do_new_group(group_ranks, name);
     if (!cpu || cpu->size() == 1) return cpu;
     return make_nccl_communicator(
-        std::unique_ptr<GlooCommunicator>(static_cast<GlooCommunicator*>(cpu.release())));
+        std::unique_ptr<MessageCommunicator>(static_cast<MessageCommunicator*>(cpu.release())));
   }
 
  private:
@@ -188,13 +188,13 @@ class NcclCommunicator : public Communicator {
     throw CommunicationError(message);
   }
 
-  std::unique_ptr<GlooCommunicator> cpu_;
+  std::unique_ptr<MessageCommunicator> cpu_;
   c10::intrusive_ptr<c10d::ProcessGroupNCCL> group_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<GlooCommunicator> cpu) {
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<MessageCommunicator> cpu) {
   return std::make_unique<NcclCommunicator>(std::move(cpu));
 }
 

@@ -4,11 +4,11 @@
 #pragma once
 #include <memory>
 
-#include "ithaca/comm/gloo_backend.h"
+#include "ithaca/comm/message_backend.h"
 
 namespace ithaca {
 
 // The same group for CUDA tensors as well. One rank a GPU; the current device is this rank's.
-std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<GlooCommunicator> cpu);
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<MessageCommunicator> cpu);
 
 }  // namespace ithaca

@@ -14,7 +14,9 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "ithaca/base/error.h"
-#include "ithaca/comm/gloo_backend.h"
+#include "ithaca/comm/gloo_transport.h"
+#include "ithaca/comm/local_transport.h"
+#include "ithaca/comm/message_backend.h"
 #include "ithaca/comm/nccl_backend.h"
 #include "ithaca/comm/thread_world.h"
 
@@ -79,6 +81,7 @@ std::string own_address_towards(const std::string& host, int port) {
 class AloneWorld : public ProcessWorld {
  public:
   Communicator& world() override { return *world_; }
+  std::string transport() const override { return "nothing (one rank)"; }
   void announce_failure(const std::string& summary) override {}
   std::optional<std::string> announced_failure() override { return std::nullopt; }
   void finish() override {}
@@ -100,6 +103,7 @@ class StoreWorld : public ProcessWorld {
   }
 
   Communicator& world() override { return *world_; }
+  std::string transport() const override { return transport_; }
 
   void announce_failure(const std::string& summary) override {
     try {
@@ -195,13 +199,37 @@ class StoreWorld : public ProcessWorld {
   void connect_groups() {
     std::vector<int> ranks(static_cast<std::size_t>(options_.world_size));
     std::iota(ranks.begin(), ranks.end(), 0);
-    const std::string address = local_ ? "127.0.0.1" : own_address_towards(host_, options_.master_port);
-    GlooContext context{c10::make_intrusive<c10d::PrefixStore>("world", store_), make_gloo_device(address),
-                        options_.timeout, [this] { return announced_failure(); }};
-    auto gloo =
-        std::make_unique<GlooCommunicator>(std::move(context), options_.rank, std::move(ranks), "world");
-    world_ = options_.cuda ? make_nccl_communicator(std::move(gloo))
-                           : std::unique_ptr<Communicator>(std::move(gloo));
+    const auto store = c10::make_intrusive<c10d::PrefixStore>("world", store_);
+    MessageContext context{store, options_.timeout, [this] { return announced_failure(); }};
+    auto messages = std::make_unique<MessageCommunicator>(std::move(context), connect_messages(store),
+                                                          options_.rank, std::move(ranks), "world");
+    world_ = options_.cuda ? make_nccl_communicator(std::move(messages))
+                           : std::unique_ptr<Communicator>(std::move(messages));
+  }
+
+  std::unique_ptr<MessageTransport> connect_messages(const c10::intrusive_ptr<c10d::PrefixStore>& store) {
+    try {
+      std::string reason = "sockets were asked for";
+      if (!local_) reason = "the ranks are on several machines";
+      if (local_ && options_.share_memory) {
+        LocalTransportResult local =
+            local_transport(store, options_.timeout, options_.rank, options_.world_size);
+        if (local.transport) {
+          transport_ = "each other's memory (process_vm_readv)";
+          return std::move(local.transport);
+        }
+        reason = local.reason;
+      }
+      const std::string address = local_ ? "127.0.0.1" : own_address_towards(host_, options_.master_port);
+      transport_ = ithaca::str("Gloo on ", address, " (", reason, ")");
+      return gloo_transport(store, address, options_.timeout, options_.rank, options_.world_size);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw CommunicationError(ithaca::str("rank ", options_.rank,
+                                           " could not connect to the other ranks of group world (",
+                                           first_line(error), ")"));
+    }
   }
 
   ProcessWorldOptions options_;
@@ -209,6 +237,7 @@ class StoreWorld : public ProcessWorld {
   std::string host_;
   bool serves_;  // this process runs the store
   c10::intrusive_ptr<c10d::Store> store_;
+  std::string transport_;
   std::unique_ptr<Communicator> world_;
 };
 

@@ -1,4 +1,5 @@
-// Ranks as processes: rendezvous over a TCPStore, collectives over Gloo (CPU) or NCCL (CUDA).
+// Ranks as processes: rendezvous over a TCPStore; CPU collectives over each other's memory where all ranks
+// share one machine that permits it (local_transport.h), else over Gloo; CUDA collectives over NCCL.
 #pragma once
 #include <chrono>
 #include <memory>
@@ -21,7 +22,8 @@ struct ProcessWorldOptions {
   int restart_count = 0;
   // Of every wait: rendezvous, connecting, collectives.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
-  bool cuda = false;  // NCCL for CUDA tensors
+  bool cuda = false;         // NCCL for CUDA tensors
+  bool share_memory = true;  // false: Gloo also between ranks of one machine
 };
 
 class ProcessWorld {
@@ -32,6 +34,8 @@ class ProcessWorld {
   virtual ~ProcessWorld() = default;
 
   virtual Communicator& world() = 0;
+  // What carries CPU messages, and why, in words: for the log.
+  virtual std::string transport() const = 0;
   // Tells the other ranks why this one is leaving: sets the abort key in the store, then returns; the caller
   // writes its summary and calls _exit (unwinding through a live process group would wait in its destructor).
   // The first summary stays. Never throws.

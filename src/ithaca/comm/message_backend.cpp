@@ -1,11 +1,9 @@
-#include "ithaca/comm/gloo_backend.h"
+#include "ithaca/comm/message_backend.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 
 #include <cstring>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/split.h"
@@ -18,8 +16,9 @@ namespace ithaca {
 namespace {
 
 constexpr int64_t kScratchBytes = 32 << 20;  // of one reduction
-constexpr int64_t kChunkBytes =
-    1 << 20;  // large enough to hide a message's cost, small enough to overlap sum and transfer
+// Large enough to hide a message's cost; small enough to overlap sum and transfer, and to be summed from the
+// cache it was received into.
+constexpr int64_t kChunkBytes = 512 << 10;
 constexpr int kCollectiveTag = 1 << 30;  // above every tag of send and recv
 
 char* bytes_of(const at::Tensor& tensor) {
@@ -39,14 +38,10 @@ std::string short_message(const std::exception& error) {
 
 }  // namespace
 
-std::shared_ptr<gloo::transport::Device> make_gloo_device(const std::string& address) {
-  return c10d::ProcessGroupGloo::createDeviceForHostname(address);
-}
-
 // Messages of one call: posts them, waits for them, words their failures.
-class GlooCommunicator::Messages {
+class MessageCommunicator::Messages {
  public:
-  Messages(GlooCommunicator& owner, const char* verb) : owner_(owner), verb_(verb) {}
+  Messages(MessageCommunicator& owner, const char* verb) : owner_(owner), verb_(verb) {}
 
   // Both return the message's index; nothing is posted for 0 bytes.
   std::size_t send(const char* data, int64_t bytes, int to, int tag) {
@@ -58,13 +53,13 @@ class GlooCommunicator::Messages {
 
   void wait(std::size_t index) {
     Posted& posted = list_[index];
-    if (!posted.work) return;
+    if (!posted.message) return;
     try {
-      posted.work->wait(owner_.context_.timeout);
+      posted.message->wait();
     } catch (const std::exception& error) {
       fail(posted.peer, short_message(error));
     }
-    posted.work.reset();
+    posted.message.reset();
   }
   void wait_all() {
     for (std::size_t i = 0; i < list_.size(); ++i) wait(i);
@@ -72,17 +67,16 @@ class GlooCommunicator::Messages {
 
  private:
   struct Posted {
-    c10::intrusive_ptr<c10d::Work> work;
+    std::unique_ptr<Message> message;
     int peer;
   };
 
   std::size_t post(char* data, int64_t bytes, int peer, int tag, bool sending) {
     Posted posted{nullptr, peer};
     if (bytes > 0) {
-      std::vector<at::Tensor> tensors = {at::from_blob(data, {bytes}, at::kByte)};
       try {
-        posted.work =
-            sending ? owner_.group_->send(tensors, peer, tag) : owner_.group_->recv(tensors, peer, tag);
+        posted.message = sending ? owner_.transport_->send(data, bytes, peer, tag)
+                                 : owner_.transport_->recv(data, bytes, peer, tag);
       } catch (const std::exception& error) {
         fail(peer, short_message(error));
       }
@@ -99,15 +93,15 @@ class GlooCommunicator::Messages {
     throw CommunicationError(message);
   }
 
-  GlooCommunicator& owner_;
+  MessageCommunicator& owner_;
   const char* verb_;
   std::vector<Posted> list_;
 };
 
 // Messages that need nothing but to arrive. Keeps the tensors until then.
-class GlooCommunicator::ExchangeWork : public Work {
+class MessageCommunicator::ExchangeWork : public Work {
  public:
-  ExchangeWork(GlooCommunicator& owner, const char* verb, at::Tensor out, at::Tensor input)
+  ExchangeWork(MessageCommunicator& owner, const char* verb, at::Tensor out, at::Tensor input)
       : messages(owner, verb), out_(std::move(out)), input_(std::move(input)) {}
   void wait() override { messages.wait_all(); }
   Messages messages;
@@ -117,9 +111,9 @@ class GlooCommunicator::ExchangeWork : public Work {
 };
 
 // One round: everybody's tensor comes here and is summed here.
-class GlooCommunicator::SmallReduceWork : public Work {
+class MessageCommunicator::SmallReduceWork : public Work {
  public:
-  SmallReduceWork(GlooCommunicator& owner, at::Tensor tensor, ReduceOp op)
+  SmallReduceWork(MessageCommunicator& owner, at::Tensor tensor, ReduceOp op)
       : tensor_(std::move(tensor)),
         op_(op),
         bytes_(static_cast<int64_t>(tensor_.nbytes())),
@@ -155,9 +149,9 @@ class GlooCommunicator::SmallReduceWork : public Work {
 // Sums share r of everybody's input into `own_out` on rank r; for an all_reduce each finished chunk then goes
 // to all others, straight into its place. A peer sends the final chunk of its share only after it has
 // received ours for it, so the place is free by then.
-class GlooCommunicator::ReduceWork : public Work {
+class MessageCommunicator::ReduceWork : public Work {
  public:
-  ReduceWork(GlooCommunicator& owner, const char* verb, at::Tensor input, at::Tensor out,
+  ReduceWork(MessageCommunicator& owner, const char* verb, at::Tensor input, at::Tensor out,
              std::vector<Share> shares, ReduceOp op, bool gather)
       : rank_(owner.rank()),
         size_(owner.size()),
@@ -244,28 +238,17 @@ class GlooCommunicator::ReduceWork : public Work {
   Messages messages_;
 };
 
-GlooCommunicator::GlooCommunicator(GlooContext context, int rank, std::vector<int> ranks,
-                                   const std::string& name)
-    : Communicator(rank, std::move(ranks), name), context_(std::move(context)) {
-  auto options = c10d::ProcessGroupGloo::Options::create(context_.timeout);
-  options->devices.push_back(context_.device);
-  options->threads = 1;
-  try {
-    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(context_.store, this->rank(), size(), options);
-  } catch (const std::exception& error) {
-    throw CommunicationError(ithaca::str("rank ", this->ranks()[static_cast<std::size_t>(rank)],
-                                         " could not connect to the other ranks of group ", name, " (",
-                                         short_message(error), ")"));
-  }
-}
+MessageCommunicator::MessageCommunicator(MessageContext context, std::unique_ptr<MessageTransport> transport,
+                                         int rank, std::vector<int> ranks, const std::string& name)
+    : Communicator(rank, std::move(ranks), name),
+      context_(std::move(context)),
+      transport_(std::move(transport)) {}
 
-GlooCommunicator::~GlooCommunicator() = default;
-
-int GlooCommunicator::next_tag() {
+int MessageCommunicator::next_tag() {
   return kCollectiveTag + static_cast<int>(tags_++ % kCollectiveTag);
 }
 
-void GlooCommunicator::do_broadcast(at::Tensor& tensor, int root) {
+void MessageCommunicator::do_broadcast(at::Tensor& tensor, int root) {
   const int tag = next_tag(), n = size(), position = (rank() - root + n) % n;
   const auto bytes = static_cast<int64_t>(tensor.nbytes());
   Messages messages(*this, "broadcast");
@@ -279,7 +262,7 @@ void GlooCommunicator::do_broadcast(at::Tensor& tensor, int root) {
   messages.wait_all();
 }
 
-WorkPtr GlooCommunicator::do_all_reduce(at::Tensor& tensor, ReduceOp op) {
+WorkPtr MessageCommunicator::do_all_reduce(at::Tensor& tensor, ReduceOp op) {
   if (static_cast<int64_t>(tensor.nbytes()) <= kSmallAllReduceBytes)
     return std::make_unique<SmallReduceWork>(*this, tensor, op);
   std::vector<Share> shares;
@@ -288,8 +271,8 @@ WorkPtr GlooCommunicator::do_all_reduce(at::Tensor& tensor, ReduceOp op) {
                                       /*gather=*/true);
 }
 
-WorkPtr GlooCommunicator::do_reduce_scatter(at::Tensor& out, const at::Tensor& input,
-                                            const std::vector<int64_t>& counts) {
+WorkPtr MessageCommunicator::do_reduce_scatter(at::Tensor& out, const at::Tensor& input,
+                                               const std::vector<int64_t>& counts) {
   const int64_t row = row_elements(input);
   std::vector<Share> shares;
   for (std::size_t r = 0; r < counts.size(); ++r)
@@ -298,8 +281,8 @@ WorkPtr GlooCommunicator::do_reduce_scatter(at::Tensor& out, const at::Tensor& i
                                       /*gather=*/false);
 }
 
-WorkPtr GlooCommunicator::do_all_gather(at::Tensor& out, const at::Tensor& input,
-                                        const std::vector<int64_t>& counts) {
+WorkPtr MessageCommunicator::do_all_gather(at::Tensor& out, const at::Tensor& input,
+                                           const std::vector<int64_t>& counts) {
   auto work = std::make_unique<ExchangeWork>(*this, "all_gather", out, input);
   const int64_t row = row_bytes(input);
   const int tag = next_tag();
@@ -308,7 +291,8 @@ WorkPtr GlooCommunicator::do_all_gather(at::Tensor& out, const at::Tensor& input
     const auto j = static_cast<std::size_t>(peer);
     char* place = bytes_of(out) + rows_before(counts, j) * row;
     if (peer == rank()) {
-      if (own_bytes > 0) std::memcpy(place, const_bytes_of(input), static_cast<std::size_t>(own_bytes));
+      if (own_bytes > 0 && place != const_bytes_of(input))
+        std::memcpy(place, const_bytes_of(input), static_cast<std::size_t>(own_bytes));
       continue;
     }
     work->messages.recv(place, counts[j] * row, peer, tag);
@@ -317,9 +301,9 @@ WorkPtr GlooCommunicator::do_all_gather(at::Tensor& out, const at::Tensor& input
   return work;
 }
 
-WorkPtr GlooCommunicator::do_all_to_all(at::Tensor& out, const at::Tensor& input,
-                                        const std::vector<int64_t>& out_counts,
-                                        const std::vector<int64_t>& in_counts) {
+WorkPtr MessageCommunicator::do_all_to_all(at::Tensor& out, const at::Tensor& input,
+                                           const std::vector<int64_t>& out_counts,
+                                           const std::vector<int64_t>& in_counts) {
   auto work = std::make_unique<ExchangeWork>(*this, "all_to_all", out, input);
   const int64_t row = row_bytes(input);
   const int tag = next_tag();
@@ -337,19 +321,19 @@ WorkPtr GlooCommunicator::do_all_to_all(at::Tensor& out, const at::Tensor& input
   return work;
 }
 
-WorkPtr GlooCommunicator::do_send(const at::Tensor& tensor, int to, int tag) {
+WorkPtr MessageCommunicator::do_send(const at::Tensor& tensor, int to, int tag) {
   auto work = std::make_unique<ExchangeWork>(*this, "send", tensor, tensor);
   work->messages.send(const_bytes_of(tensor), static_cast<int64_t>(tensor.nbytes()), to, tag);
   return work;
 }
 
-WorkPtr GlooCommunicator::do_recv(at::Tensor& tensor, int from, int tag) {
+WorkPtr MessageCommunicator::do_recv(at::Tensor& tensor, int from, int tag) {
   auto work = std::make_unique<ExchangeWork>(*this, "recv", tensor, tensor);
   work->messages.recv(bytes_of(tensor), static_cast<int64_t>(tensor.nbytes()), from, tag);
   return work;
 }
 
-void GlooCommunicator::do_barrier() {
+void MessageCommunicator::do_barrier() {
   const int tag = next_tag();
   const char here = 1;
   std::vector<char> answers(static_cast<std::size_t>(size()));
@@ -362,8 +346,8 @@ void GlooCommunicator::do_barrier() {
   messages.wait_all();
 }
 
-std::unique_ptr<Communicator> GlooCommunicator::do_new_group(const std::vector<int>& group_ranks,
-                                                             const std::string& name) {
+std::unique_ptr<Communicator> MessageCommunicator::do_new_group(const std::vector<int>& group_ranks,
+                                                                const std::string& name) {
   // Every rank counts, members or not, so that members agree on the prefix.
   const std::string prefix = ithaca::str("group", children_++, "/", group_ranks.front());
   std::vector<int> world_ranks;
@@ -374,9 +358,16 @@ std::unique_ptr<Communicator> GlooCommunicator::do_new_group(const std::vector<i
   }
   if (own < 0) return nullptr;
   if (group_ranks.size() == 1) return single_rank_world(world_ranks[0], name);
-  GlooContext context = context_;
+  MessageContext context = context_;
   context.store = c10::make_intrusive<c10d::PrefixStore>(prefix, context_.store);
-  return std::make_unique<GlooCommunicator>(std::move(context), own, std::move(world_ranks), name);
+  try {
+    return std::make_unique<MessageCommunicator>(
+        std::move(context), transport_->subgroup(group_ranks, own, prefix), own, world_ranks, name);
+  } catch (const std::exception& error) {
+    throw CommunicationError(ithaca::str("rank ", ranks()[static_cast<std::size_t>(rank())],
+                                         " could not connect to the other ranks of group ", name, " (",
+                                         short_message(error), ")"));
+  }
 }
 
 }  // namespace ithaca

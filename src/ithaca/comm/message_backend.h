@@ -1,7 +1,7 @@
-// CPU collectives between processes, built on c10d Gloo's point-to-point messages alone: reductions are then
-// in rank order and in float32 for 16-bit types, bit for bit the thread backend's; shares may be uneven; and
-// a failure names the rank it came from. Algorithms: cost.h. A large sum is pipelined in chunks through at
-// most 32 MiB of scratch. Sums progress inside wait(): wait for Works in the order they were posted.
+// CPU collectives between processes, built on point-to-point messages alone: reductions are then in rank order
+// and in float32 for 16-bit types, bit for bit the thread backend's; shares may be uneven; and a failure names
+// the rank it came from. Algorithms: cost.h. A large sum is pipelined in chunks through at most 32 MiB of
+// scratch. Sums progress inside wait(): wait for Works in the order they were posted.
 #pragma once
 #include <chrono>
 #include <functional>
@@ -12,31 +12,21 @@
 #include <vector>
 
 #include "ithaca/comm/communicator.h"
-
-namespace gloo::transport {
-class Device;
-}
-namespace c10d {
-class ProcessGroupGloo;
-}
+#include "ithaca/comm/message_transport.h"
 
 namespace ithaca {
 
-struct GlooContext {
-  c10::intrusive_ptr<c10d::Store> store;  // where ranks exchange addresses
-  std::shared_ptr<gloo::transport::Device> device;
+struct MessageContext {
+  c10::intrusive_ptr<c10d::Store> store;  // of this group: what other backends meet at
   std::chrono::milliseconds timeout;
   std::function<std::optional<std::string>()> announced_failure;  // what a failing rank left in the store
 };
 
-// Listens on the interface of `address`.
-std::shared_ptr<gloo::transport::Device> make_gloo_device(const std::string& address);
-
-class GlooCommunicator : public Communicator {
+class MessageCommunicator : public Communicator {
  public:
-  // Connects to all other ranks of the group. CommunicationError when one does not come within the timeout.
-  GlooCommunicator(GlooContext context, int rank, std::vector<int> ranks, const std::string& name);
-  ~GlooCommunicator() override;
+  // The transport connects the same ranks, in the same order.
+  MessageCommunicator(MessageContext context, std::unique_ptr<MessageTransport> transport, int rank,
+                      std::vector<int> ranks, const std::string& name);
 
   // Public, so that the NCCL communicator can hand its CPU tensors on.
   void do_broadcast(at::Tensor& tensor, int root) override;
@@ -53,7 +43,7 @@ class GlooCommunicator : public Communicator {
   std::unique_ptr<Communicator> do_new_group(const std::vector<int>& group_ranks,
                                              const std::string& name) override;
 
-  const GlooContext& context() const { return context_; }
+  const MessageContext& context() const { return context_; }
 
  private:
   class Messages;
@@ -62,8 +52,8 @@ class GlooCommunicator : public Communicator {
   class ReduceWork;
   int next_tag();
 
-  GlooContext context_;
-  c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  MessageContext context_;
+  std::unique_ptr<MessageTransport> transport_;
   int64_t tags_ = 0;
   int children_ = 0;  // groups made from this one
 };
