@@ -20,7 +20,8 @@ namespace {
 using test::distance;
 using test::random;
 
-constexpr AttentionBackend kAten = AttentionBackend::kAten, kNaive = AttentionBackend::kNaive;
+constexpr AttentionBackend kAten = AttentionBackend::kAten, kNaive = AttentionBackend::kNaive,
+                           kIthaca = AttentionBackend::kIthaca;
 
 struct Inputs {
   at::Tensor q, k, v, dout;
@@ -78,7 +79,7 @@ const Shape kShapes[] = {
 const std::vector<std::vector<std::vector<int64_t>>> kDocuments = {
     {}, {{0, 37}, {0, 37}}, {{0, 1, 1, 20, 37}, {0, 37}}, {{0, 10, 30}, {0, 5}}, {{0, 0, 37}, {0}}};
 
-TEST(Attention, AtenEqualsNaiveInFloat64) {
+TEST(Attention, KernelsEqualNaiveInFloat64) {
   const int64_t s = 37;
   const Rows rows{{0, s}};
   for (const Shape& shape : kShapes) {
@@ -89,7 +90,11 @@ TEST(Attention, AtenEqualsNaiveInFloat64) {
         const AttentionPattern pattern{causal, i == 1 ? 0.3 : 0.0, kDocuments[i]};
         const Results aten = run(in, rows, rows, shape.heads, pattern, kAten);
         expect_contract(aten, in, at::kDouble);
-        expect_close(aten, run(in, rows, rows, shape.heads, pattern, kNaive), 1e-12);
+        const Results naive = run(in, rows, rows, shape.heads, pattern, kNaive);
+        expect_close(aten, naive, 1e-12);
+        const Results ithaca = run(in, rows, rows, shape.heads, pattern, kIthaca);
+        expect_contract(ithaca, in, at::kDouble);
+        expect_close(ithaca, naive, 1e-12);
       }
     }
   }
@@ -106,7 +111,7 @@ TEST(Attention, LongRowsAndShortTypes) {
   expect_close(run(exact, rows, rows, heads, pattern, kAten), want, 1e-12);
   const Inputs single{exact.q.to(at::kFloat), exact.k.to(at::kFloat), exact.v.to(at::kFloat),
                       exact.dout.to(at::kFloat)};
-  for (const AttentionBackend backend : {kAten, kNaive}) {
+  for (const AttentionBackend backend : {kAten, kNaive, kIthaca}) {
     const Results r = run(single, rows, rows, heads, pattern, backend);
     expect_contract(r, single, at::kFloat);
     expect_close(r, want, 1e-5);
@@ -159,7 +164,7 @@ TEST(Attention, BlocksCombineToTheWhole) {
   const at::Tensor q = in.q.narrow(1, half, half), dout = in.dout.narrow(1, half, half);
   const at::Tensor k0 = in.k.narrow(1, 0, half), k1 = in.k.narrow(1, half, half),
                    v0 = in.v.narrow(1, 0, half), v1 = in.v.narrow(1, half, half);
-  for (const AttentionBackend backend : {kAten, kNaive}) {
+  for (const AttentionBackend backend : {kAten, kNaive, kIthaca}) {
     const AttentionOutput a = attention_block(q, k0, v0, second, first, heads, {}, backend);
     const AttentionOutput b = attention_block(q, k1, v1, second, second, heads, {}, backend);
     const at::Tensor lse = at::logaddexp(a.lse, b.lse);
@@ -223,7 +228,7 @@ TEST(Attention, NothingLeaksBetweenDocuments) {
       t[0].narrow(0, 0, 13).fill_(nan);
       t.narrow(1, 30, 10).fill_(nan);
     }
-    for (const AttentionBackend backend : {kAten, kNaive}) {
+    for (const AttentionBackend backend : {kAten, kNaive, kIthaca}) {
       const Results a = run(clean, rows, rows, heads, pattern, backend),
                     b = run(dirty, rows, rows, heads, pattern, backend);
       for (const auto& [x, y] : {std::pair{a.out, b.out}, {a.dq, b.dq}, {a.dk, b.dk}, {a.dv, b.dv}}) {
@@ -260,7 +265,7 @@ TEST(Attention, NaiveGradientsEqualNumericalDifferentiation) {
 
 TEST(Attention, EmptyTensors) {
   const HeadRange heads = HeadRange::all(2, 1);
-  for (const AttentionBackend backend : {kAten, kNaive}) {
+  for (const AttentionBackend backend : {kAten, kNaive, kIthaca}) {
     const Inputs no_batch = make_inputs(0, 4, 4, 2, 1, 8, at::kFloat);
     expect_contract(run(no_batch, {{0, 4}}, {{0, 4}}, heads, {}, backend), no_batch, at::kFloat);
     const Inputs no_rows = make_inputs(2, 0, 0, 2, 1, 8, at::kFloat);
@@ -306,11 +311,40 @@ TEST(Attention, BadInputIsNamed) {
   EXPECT_THAT(message({{20, 8}}, {{0, 4}, {8, 4}}, heads, {}, kAten), HasSubstr("more than one run of keys"));
   EXPECT_THAT(message(rows, rows, heads, {}, AttentionBackend::kCudnn),
               HasSubstr("cudnn needs a CUDA device, the tensors are on cpu"));
-  EXPECT_THAT(message(rows, rows, heads, {}, AttentionBackend::kFlash),
-              HasSubstr("flash needs a CUDA device"));
+  EXPECT_THAT(
+      message(rows, rows, heads, {}, AttentionBackend::kCudnn),
+      HasSubstr("cudnn needs a CUDA device, the tensors are on cpu. Use auto, ithaca, aten or naive"));
+  EXPECT_THAT(message(rows, rows, heads, {.window = 4}, kAten),
+              HasSubstr("attention: aten cannot do sliding_window. Use attention: auto, ithaca or naive"));
+  EXPECT_THAT(message(rows, rows, heads, {.alibi_slopes = alibi_slopes(2)}, kAten),
+              HasSubstr("aten cannot do position_embedding: alibi"));
+  const SparseBlocks sparse{.block = 4, .num_local_blocks = 2, .num_global_blocks = 1};
+  EXPECT_THAT(message(rows, rows, heads, {.sparse = sparse}, kAten),
+              HasSubstr("aten cannot do sparse_attention"));
+  EXPECT_THAT(message(rows, rows, heads, {.window = -1}, kIthaca), HasSubstr("window -1"));
+  EXPECT_THAT(message(rows, rows, heads, {.alibi_slopes = {1}}, kIthaca),
+              HasSubstr("1 ALiBi slopes for 2 query heads"));
+  EXPECT_THAT(message(rows, rows, heads,
+                      {.sparse = {.block = 4, .num_local_blocks = 1, .num_global_blocks = 2}}, kIthaca),
+              HasSubstr("2 global of 1 local"));
+  EXPECT_THAT(
+      message(rows, rows, heads, {.sparse = {.block = 4, .mask_blocks = 2, .mask = {1, 0, 1}}}, kIthaca),
+      HasSubstr("mask of 3 entries for 2 blocks"));
   EXPECT_THAT(message_of([] { attention_backend_from_name("sdpa"); }),
-              HasSubstr("\"sdpa\" is unknown; known are auto, naive, aten, flash, cudnn"));
+              HasSubstr("\"sdpa\" is unknown; known are auto, naive, ithaca, aten, flash, cudnn"));
   EXPECT_EQ(attention_backend_from_name("auto"), AttentionBackend::kAuto);
+}
+
+// What auto and flash mean on a CPU.
+TEST(Attention, AutoAndFlashAreIthacaOnCpu) {
+  const Inputs in = make_inputs(1, 30, 30, 4, 2, 16, at::kFloat);
+  const Rows rows{{0, 30}};
+  const Results want = run(in, rows, rows, HeadRange::all(4, 2), {}, kIthaca);
+  for (const AttentionBackend backend : {AttentionBackend::kAuto, AttentionBackend::kFlash}) {
+    const Results got = run(in, rows, rows, HeadRange::all(4, 2), {}, backend);
+    EXPECT_TRUE(test::same_bits(got.out, want.out));
+    EXPECT_TRUE(test::same_bits(got.dk, want.dk));
+  }
 }
 
 TEST(AttentionPlan, HeadGroups) {

@@ -3,7 +3,10 @@
 #include "ithaca/kernels/attention_block.h"
 
 #include <ATen/OpMathType.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/exp.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/logaddexp.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
@@ -12,6 +15,7 @@
 
 #include "ithaca/base/error.h"
 #include "ithaca/kernels/attention_dense.h"
+#include "ithaca/kernels/attention_ithaca.h"
 #include "ithaca/kernels/attention_plan.h"
 #include "ithaca/kernels/reference.h"
 
@@ -51,6 +55,24 @@ void check_documents(const AttentionPattern& pattern, int64_t batch) {
   }
 }
 
+void check_pattern(const AttentionPattern& pattern, const HeadRange& heads) {
+  ITHACA_CHECK(pattern.window >= 0, "window ", pattern.window);
+  ITHACA_CHECK(
+      pattern.alibi_slopes.empty() || static_cast<int64_t>(pattern.alibi_slopes.size()) == heads.q_total,
+      pattern.alibi_slopes.size(), " ALiBi slopes for ", heads.q_total, " query heads");
+  const SparseBlocks& sparse = pattern.sparse;
+  if (!sparse.enabled()) return;
+  if (sparse.mask_blocks > 0) {
+    ITHACA_CHECK(static_cast<int64_t>(sparse.mask.size()) == sparse.mask_blocks * sparse.mask_blocks,
+                 "sparse mask of ", sparse.mask.size(), " entries for ", sparse.mask_blocks, " blocks");
+  } else {
+    ITHACA_CHECK(sparse.num_local_blocks > 0 && sparse.num_global_blocks >= 0 &&
+                     sparse.num_global_blocks <= sparse.num_local_blocks,
+                 "sparse blocks: ", sparse.num_global_blocks, " global of ", sparse.num_local_blocks,
+                 " local");
+  }
+}
+
 void check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Rows& q_rows,
            const Rows& k_rows, const HeadRange& heads, const AttentionPattern& pattern) {
   ITHACA_CHECK(q.dim() == 4 && k.dim() == 4 && v.dim() == 4, "q, k, v must be [B, S, H, D]");
@@ -65,19 +87,36 @@ void check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const 
   check_rows(k_rows, k.size(1), "k_rows");
   check_heads(heads, q.size(2), k.size(2));
   check_documents(pattern, q.size(0));
+  check_pattern(pattern, heads);
+}
+
+// What the dense kernels cannot do is refused by the name of the setting that asks for it.
+void check_dense_pattern(const AttentionPattern& pattern, const char* backend, const at::Device& device) {
+  const char* setting = pattern.window > 0              ? "sliding_window"
+                        : !pattern.alibi_slopes.empty() ? "position_embedding: alibi"
+                        : pattern.sparse.enabled()      ? "sparse_attention"
+                                                        : nullptr;
+  if (setting)
+    throw UserError(ithaca::str("attention: ", backend, " cannot do ", setting,
+                                ". Use attention: ", device.is_cpu() ? "auto, ithaca or naive" : "naive",
+                                ", or train without ", setting));
 }
 
 // cuDNN takes head sizes up to 128 on every GPU it supports, FlashAttention up to 256.
 AttentionBackend resolve(AttentionBackend backend, const at::Tensor& q) {
+  if (q.is_cpu() && (backend == AttentionBackend::kAuto || backend == AttentionBackend::kFlash))
+    return AttentionBackend::kIthaca;
+  if (backend == AttentionBackend::kIthaca && !q.is_cpu())
+    throw UserError(ithaca::str("attention: ithaca is a CPU kernel, the tensors are on ", q.device(),
+                                ". Use auto, cudnn, flash or naive"));
   if (backend != AttentionBackend::kAuto) return backend;
-  if (q.is_cpu()) return AttentionBackend::kAten;
   return q.size(-1) <= 128 ? AttentionBackend::kCudnn : AttentionBackend::kFlash;
 }
 
 void check_cuda(const char* name, const at::Tensor& q, int64_t max_head_dim) {
   if (!q.is_cuda())
     throw UserError(ithaca::str("attention: ", name, " needs a CUDA device, the tensors are on ", q.device(),
-                                ". Use auto, aten or naive"));
+                                ". Use auto, ithaca, aten or naive"));
   if (q.scalar_type() != at::kBFloat16 && q.scalar_type() != at::kHalf)
     throw UserError(ithaca::str("attention: ", name, " on ", q.device(), " takes bfloat16 or float16, not ",
                                 q.scalar_type(), ". Set bf16: true, or attention: naive"));
@@ -146,27 +185,10 @@ bool covers_all(const std::vector<BatchTasks>& batches, const std::vector<HeadGr
          batches[0].tasks[0].k_length == k.size(1) && groups[0].kv_count == k.size(2);
 }
 
-}  // namespace
-
-AttentionBackend attention_backend_from_name(const std::string& name) {
-  if (name == "auto") return AttentionBackend::kAuto;
-  if (name == "naive") return AttentionBackend::kNaive;
-  if (name == "aten") return AttentionBackend::kAten;
-  if (name == "flash") return AttentionBackend::kFlash;
-  if (name == "cudnn") return AttentionBackend::kCudnn;
-  throw UserError(
-      ithaca::str("attention: \"", name, "\" is unknown; known are auto, naive, aten, flash, cudnn"));
-}
-
-AttentionOutput attention_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
-                                const AttentionPattern& pattern, AttentionBackend backend) {
-  check(q, k, v, q_rows, k_rows, heads, pattern);
-  const c10::NoGradGuard no_grad;
-  backend = resolve(backend, q);
-  if (backend == AttentionBackend::kNaive)
-    return reference::attention_block(q, k, v, q_rows, k_rows, heads, pattern);
-  const DenseAttention dense = dense_attention(backend, q);
+AttentionOutput dense_forward(const DenseAttention& dense, const at::Tensor& q, const at::Tensor& k,
+                              const at::Tensor& v, const Rows& q_rows, const Rows& k_rows,
+                              const HeadRange& heads, const AttentionPattern& pattern) {
+  check_dense_pattern(pattern, dense.name, q.device());
   const std::vector<BatchTasks> batches = plan(q_rows, k_rows, pattern, q.size(0), dense.name);
   const std::vector<HeadGroup> groups = head_groups(heads);
   const double scale = scale_of(pattern, q);
@@ -192,24 +214,12 @@ AttentionOutput attention_block(const at::Tensor& q, const at::Tensor& k, const 
   return result;
 }
 
-AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
-                                        const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
-                                        const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
-                                        const AttentionPattern& pattern, AttentionBackend backend) {
-  check(q, k, v, q_rows, k_rows, heads, pattern);
+AttentionGrads dense_backward(const DenseAttention& dense, const at::Tensor& dout, const at::Tensor& q,
+                              const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
+                              const at::Tensor& lse, const Rows& q_rows, const Rows& k_rows,
+                              const HeadRange& heads, const AttentionPattern& pattern) {
+  check_dense_pattern(pattern, dense.name, q.device());
   const auto acc = q.options().dtype(at::toOpMathType(q.scalar_type()));
-  ITHACA_CHECK(dout.sizes() == q.sizes() && out.sizes() == q.sizes(), "dout ", dout.sizes(), ", out ",
-               out.sizes(), ", q ", q.sizes());
-  ITHACA_CHECK(dout.scalar_type() == q.scalar_type() && out.scalar_type() == q.scalar_type(),
-               "dout and out must be of q's dtype ", q.scalar_type());
-  ITHACA_CHECK(lse.sizes() == at::IntArrayRef({q.size(0), q.size(2), q.size(1)}) &&
-                   lse.scalar_type() == acc.dtype().toScalarType(),
-               "lse ", lse.sizes(), " ", lse.scalar_type(), ", expected [B, H, Sq] in opmath");
-  const c10::NoGradGuard no_grad;
-  backend = resolve(backend, q);
-  if (backend == AttentionBackend::kNaive)
-    return reference::attention_block_backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
-  const DenseAttention dense = dense_attention(backend, q);
   const std::vector<BatchTasks> batches = plan(q_rows, k_rows, pattern, q.size(0), dense.name);
   const std::vector<HeadGroup> groups = head_groups(heads);
   const double scale = scale_of(pattern, q);
@@ -238,6 +248,117 @@ AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor
     of_k(grads.dv).add_(part.dv);
   });
   return grads;
+}
+
+void check_forward_results(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& out,
+                           const at::Tensor& lse) {
+  ITHACA_CHECK(dout.sizes() == q.sizes() && out.sizes() == q.sizes(), "dout ", dout.sizes(), ", out ",
+               out.sizes(), ", q ", q.sizes());
+  ITHACA_CHECK(dout.scalar_type() == q.scalar_type() && out.scalar_type() == q.scalar_type(),
+               "dout and out must be of q's dtype ", q.scalar_type());
+  ITHACA_CHECK(lse.sizes() == at::IntArrayRef({q.size(0), q.size(2), q.size(1)}) &&
+                   lse.scalar_type() == at::toOpMathType(q.scalar_type()),
+               "lse ", lse.sizes(), " ", lse.scalar_type(), ", expected [B, H, Sq] in opmath");
+}
+
+void check_total(const at::Tensor& total, at::IntArrayRef sizes, const at::Tensor& q, const char* what) {
+  ITHACA_CHECK(total.sizes() == sizes && total.scalar_type() == at::toOpMathType(q.scalar_type()) &&
+                   total.is_contiguous() && total.device() == q.device(),
+               what, " ", total.sizes(), " ", total.scalar_type(), ", expected ", sizes,
+               " in opmath, contiguous, on q's device");
+}
+
+// The shares of two blocks of keys in the softmax over both: exp(lse - logaddexp of both), 0 where neither
+// sees anything.
+void merge(AttentionOutput& total, const AttentionOutput& part) {
+  const at::Tensor lse = at::logaddexp(total.lse, part.lse);
+  const at::Tensor nothing = lse.eq(-std::numeric_limits<double>::infinity());
+  const auto share = [&](const at::Tensor& of) {
+    return at::exp(of - lse).masked_fill_(nothing, 0).transpose(1, 2).unsqueeze(-1);
+  };
+  total.out.mul_(share(total.lse)).add_(part.out * share(part.lse));
+  total.lse.copy_(lse);
+}
+
+}  // namespace
+
+AttentionBackend attention_backend_from_name(const std::string& name) {
+  if (name == "auto") return AttentionBackend::kAuto;
+  if (name == "naive") return AttentionBackend::kNaive;
+  if (name == "ithaca") return AttentionBackend::kIthaca;
+  if (name == "aten") return AttentionBackend::kAten;
+  if (name == "flash") return AttentionBackend::kFlash;
+  if (name == "cudnn") return AttentionBackend::kCudnn;
+  throw UserError(
+      ithaca::str("attention: \"", name, "\" is unknown; known are auto, naive, ithaca, aten, flash, cudnn"));
+}
+
+AttentionOutput attention_block(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
+                                const AttentionPattern& pattern, AttentionBackend backend) {
+  check(q, k, v, q_rows, k_rows, heads, pattern);
+  const c10::NoGradGuard no_grad;
+  backend = resolve(backend, q);
+  if (backend == AttentionBackend::kNaive)
+    return reference::attention_block(q, k, v, q_rows, k_rows, heads, pattern);
+  if (backend == AttentionBackend::kIthaca)
+    return attention::forward(q, k, v, q_rows, k_rows, heads, pattern);
+  return dense_forward(dense_attention(backend, q), q, k, v, q_rows, k_rows, heads, pattern);
+}
+
+AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
+                                        const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
+                                        const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
+                                        const AttentionPattern& pattern, AttentionBackend backend) {
+  check(q, k, v, q_rows, k_rows, heads, pattern);
+  check_forward_results(dout, q, out, lse);
+  const c10::NoGradGuard no_grad;
+  backend = resolve(backend, q);
+  if (backend == AttentionBackend::kNaive)
+    return reference::attention_block_backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+  if (backend == AttentionBackend::kIthaca)
+    return attention::backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+  return dense_backward(dense_attention(backend, q), dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+}
+
+void attention_block_add(AttentionOutput& total, const at::Tensor& q, const at::Tensor& k,
+                         const at::Tensor& v, const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
+                         const AttentionPattern& pattern, AttentionBackend backend) {
+  check(q, k, v, q_rows, k_rows, heads, pattern);
+  check_total(total.out, q.sizes(), q, "total.out");
+  check_total(total.lse, {q.size(0), q.size(2), q.size(1)}, q, "total.lse");
+  const c10::NoGradGuard no_grad;
+  backend = resolve(backend, q);
+  if (backend == AttentionBackend::kIthaca) {
+    attention::forward_add(total, q, k, v, q_rows, k_rows, heads, pattern);
+  } else if (backend == AttentionBackend::kNaive) {
+    const auto widen = [&](const at::Tensor& t) { return t.to(total.out.scalar_type()); };
+    merge(total, reference::attention_block(widen(q), widen(k), widen(v), q_rows, k_rows, heads, pattern));
+  } else {
+    merge(total, dense_forward(dense_attention(backend, q), q, k, v, q_rows, k_rows, heads, pattern));
+  }
+}
+
+void attention_block_backward_add(AttentionGrads& total, const at::Tensor& dout, const at::Tensor& q,
+                                  const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
+                                  const at::Tensor& lse, const Rows& q_rows, const Rows& k_rows,
+                                  const HeadRange& heads, const AttentionPattern& pattern,
+                                  AttentionBackend backend) {
+  check(q, k, v, q_rows, k_rows, heads, pattern);
+  check_forward_results(dout, q, out, lse);
+  check_total(total.dq, q.sizes(), q, "total.dq");
+  check_total(total.dk, k.sizes(), q, "total.dk");
+  check_total(total.dv, v.sizes(), q, "total.dv");
+  const c10::NoGradGuard no_grad;
+  if (resolve(backend, q) == AttentionBackend::kIthaca) {
+    attention::backward_add(total, dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+    return;
+  }
+  const AttentionGrads part =
+      attention_block_backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern, backend);
+  total.dq.add_(part.dq);
+  total.dk.add_(part.dk);
+  total.dv.add_(part.dv);
 }
 
 }  // namespace ithaca

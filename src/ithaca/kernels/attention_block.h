@@ -18,15 +18,17 @@
 namespace ithaca {
 
 enum class AttentionBackend {
-  kAuto,   // kAten on CPU; cuDNN where it can, else FlashAttention, on CUDA
-  kNaive,  // materialises the scores: the oracle (reference.h); takes every q_rows and k_rows
-  kAten,   // ATen's CPU flash attention, one call a document and regular head group; UserError where q_rows
-           // and k_rows of a document would need partial results merged (attention_plan.h, dense_tasks)
-  kFlash,  // FlashAttention-2 through ATen, CUDA
-  kCudnn,  // cuDNN through ATen, CUDA
+  kAuto,    // kIthaca on CPU; cuDNN where it can, else FlashAttention, on CUDA
+  kNaive,   // materialises the scores: the oracle (reference.h); takes every pattern, q_rows and k_rows
+  kIthaca,  // this project's tiled CPU kernel: every pattern, q_rows and k_rows, never an [S, S] tensor
+  kAten,    // ATen's CPU flash attention, one call a document and regular head group; UserError for window,
+            // ALiBi and sparse blocks, and where q_rows and k_rows of a document would need partial results
+            // merged (attention_plan.h, dense_tasks)
+  kFlash,   // the tiled exact algorithm: kIthaca on CPU, FlashAttention-2 through ATen on CUDA
+  kCudnn,   // cuDNN through ATen, CUDA
 };
-// "auto" | "naive" | "aten" | "flash" | "cudnn"; UserError names the known ones. An unavailable choice is
-// refused at the first call with the device named, never replaced.
+// "auto" | "naive" | "ithaca" | "aten" | "flash" | "cudnn"; UserError names the known ones. An unavailable
+// choice is refused at the first call with the device named, never replaced.
 AttentionBackend attention_backend_from_name(const std::string& name);
 
 struct AttentionOutput {
@@ -44,5 +46,19 @@ AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor
                                         const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse,
                                         const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
                                         const AttentionPattern& pattern, AttentionBackend backend);
+
+// The same over several blocks of keys (ring attention). total.out [B, Sq, H, D] and total.lse [B, H, Sq] are
+// opmath, contiguous, and hold the attention over the keys of all blocks so far; begin with out 0 and lse
+// -infinity. Nothing is rounded to q's dtype in between (ATen's and CUDA's kernels round each block's out once).
+void attention_block_add(AttentionOutput& total, const at::Tensor& q, const at::Tensor& k,
+                         const at::Tensor& v, const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
+                         const AttentionPattern& pattern, AttentionBackend backend);
+// total.dq, dk, dv: contiguous, opmath, shaped as q, k, v; this block's gradients are added. out and lse are
+// the final ones, out in q's dtype.
+void attention_block_backward_add(AttentionGrads& total, const at::Tensor& dout, const at::Tensor& q,
+                                  const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
+                                  const at::Tensor& lse, const Rows& q_rows, const Rows& k_rows,
+                                  const HeadRange& heads, const AttentionPattern& pattern,
+                                  AttentionBackend backend);
 
 }  // namespace ithaca

@@ -7,7 +7,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/logsumexp.h>
@@ -21,6 +20,7 @@
 #include <numeric>
 
 #include "ithaca/kernels/checks.h"
+#include "ithaca/kernels/matmul.h"
 #include "ithaca/kernels/vector_rows.h"
 
 namespace ithaca {
@@ -90,7 +90,7 @@ at::Tensor tile_loss_sum(const at::Tensor& logits, const at::Tensor& labels, boo
 void add_weight_gradient(const at::Tensor& accumulator, const at::Tensor& dlogits, const at::Tensor& hidden,
                          at::Tensor& scratch) {
   if (accumulator.scalar_type() == dlogits.scalar_type()) {
-    accumulator.addmm_(dlogits.t(), hidden);
+    add_matmul(accumulator, dlogits.t(), hidden);
     return;
   }
   const int64_t v = accumulator.size(0), c = accumulator.size(1);
@@ -116,7 +116,7 @@ void add_weight_gradient(const at::Tensor& accumulator, const at::Tensor& dlogit
 
 // Every row labelled. dhidden [N, C] is written and dweight added to, each where defined.
 at::Tensor run_tiles(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
-                     at::Tensor dhidden, const at::Tensor& dweight, int64_t tile_bytes) {
+                     const at::Tensor& dhidden, const at::Tensor& dweight, int64_t tile_bytes) {
   const int64_t n = hidden.size(0), v = weight.size(0);
   const int64_t most = std::clamp<int64_t>(tile_bytes / (v * hidden.element_size()), 1, n),
                 tiles = (n + most - 1) / most;
@@ -128,16 +128,15 @@ at::Tensor run_tiles(const at::Tensor& hidden, const at::Tensor& weight, const a
   for (int64_t begin = 0; begin < n; begin += tile) {
     const int64_t rows = std::min(tile, n - begin);
     const at::Tensor h = hidden.narrow(0, begin, rows), label = labels.narrow(0, begin, rows);
-    at::Tensor logits = buffer.narrow(0, 0, rows);
-    at::mm_out(logits, h, weight.t());
+    const at::Tensor logits = matmul_in(buffer.narrow(0, 0, rows), h, weight.t());
     if (vector) {
       tile_losses(logits, h, weight, label, gradient, losses.data() + begin);
     } else {
       loss += tile_loss_sum(logits, label, gradient);
     }
     if (!gradient) continue;
-    at::Tensor dh = dhidden.narrow(0, begin, rows);
-    at::mm_out(dh, logits, weight);
+    const at::Tensor dh = dhidden.narrow(0, begin, rows);
+    if (const at::Tensor made = matmul_in(dh, logits, weight); !made.is_same(dh)) dh.copy_(made);
     if (dweight.defined()) add_weight_gradient(dweight, logits, h, scratch);
   }
   if (vector) loss.fill_(std::accumulate(losses.begin(), losses.end(), 0.0));

@@ -28,16 +28,58 @@ struct RowRun {
 };
 using Rows = std::vector<RowRun>;
 
+// Block-sparse attention on blocks of `block` consecutive global positions. Either the fixed pattern (Child
+// et al. 2019, arXiv 1904.10509, section 4.3, in DeepSpeed's key names): a block sees the blocks of its own
+// window of num_local_blocks and the last num_global_blocks of every window; or a mask of blocks given by
+// the user. Causality, where asked, cuts on top of it.
+struct SparseBlocks {
+  int64_t block = 0;  // positions a block; 0: not sparse
+  int64_t num_local_blocks = 0, num_global_blocks = 0;
+  int64_t mask_blocks = 0;  // above 0: the mask is [mask_blocks, mask_blocks], row-major, query block first;
+  std::vector<uint8_t> mask = {};  // blocks outside it see nothing and are not seen
+
+  bool enabled() const { return block > 0; }
+  bool allows(int64_t q_block, int64_t k_block) const;
+  bool operator==(const SparseBlocks&) const = default;
+};
+
 struct AttentionPattern {
   bool causal = true;
   double scale = 0;  // of q.k; 0: 1 / sqrt(D)
   // Per batch row the document bounds (cu_seqlens) as global positions: 0 = b0 <= b1 <= ... Rows from the
   // last bound on are padding: they attend to nothing and nothing attends to them. Empty: the whole row is
   // one document.
-  std::vector<std::vector<int64_t>> documents;
+  std::vector<std::vector<int64_t>> documents = {};
   // Rows of the whole sequence, padding included, where a tensor may hold only part of them; 0: the rows at
   // hand are all.
   int64_t sequence_length = 0;
+  // Sliding window: query i sees key j only if i - j < window (and j - i < window where not causal), as
+  // transformers' sliding_window; 0: no window.
+  int64_t window = 0;
+  // ALiBi (Press et al. 2021, arXiv 2108.12409): -slope[h] * |i - j| is added to the scaled score, h the
+  // global query head (HeadRange::q_total slopes). Empty: none.
+  std::vector<double> alibi_slopes = {};
+  SparseBlocks sparse = {};
+
+  bool operator==(const AttentionPattern&) const = default;
 };
+
+// The slopes of ALiBi for `heads` query heads: the geometric sequence from 2^(-8/n) for n a power of two,
+// else that of the next lower power of two and every second of the next higher one's (the paper's code).
+std::vector<double> alibi_slopes(int64_t heads);
+
+// How much of a rectangle of query positions [q_begin, q_end) and key positions [k_begin, k_end) of one
+// document the pattern allows. Exact: kNone is never said of a rectangle with an allowed pair, kAll never of
+// one with a forbidden pair, and kSome is neither.
+enum class Reach { kNone, kSome, kAll };
+Reach reach(const AttentionPattern& pattern, int64_t q_begin, int64_t q_end, int64_t k_begin, int64_t k_end);
+
+// Pairs of one document, in the same rectangle, that the pattern allows.
+int64_t allowed_pairs(const AttentionPattern& pattern, int64_t q_begin, int64_t q_end, int64_t k_begin,
+                      int64_t k_end);
+
+// Pairs that these rows of batch row `batch_row` attend to, over all documents: the work of one head.
+int64_t attention_area(const AttentionPattern& pattern, int64_t batch_row, const Rows& q_rows,
+                       const Rows& k_rows);
 
 }  // namespace ithaca

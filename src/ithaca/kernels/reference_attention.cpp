@@ -52,13 +52,42 @@ double scale_of(const AttentionPattern& pattern, int64_t head_dim) {
   return pattern.scale != 0 ? pattern.scale : 1 / std::sqrt(static_cast<double>(head_dim));
 }
 
+// [q, k] bool: what the pattern allows within one document.
+at::Tensor allowed(const RowIndex& qi, const RowIndex& ki, const AttentionPattern& pattern) {
+  const at::Tensor i = qi.positions.unsqueeze(1), j = ki.positions.unsqueeze(0);
+  at::Tensor seen = (i - j).ge(pattern.causal ? 0 : std::numeric_limits<int64_t>::min());
+  if (pattern.window > 0) seen = seen.logical_and((i - j).abs().lt(pattern.window));
+  const SparseBlocks& sparse = pattern.sparse;
+  if (!sparse.enabled()) return seen;
+  const at::Tensor qb = i.floor_divide(sparse.block), kb = j.floor_divide(sparse.block);
+  if (sparse.mask_blocks > 0) {
+    const int64_t n = sparse.mask_blocks;
+    std::vector<int64_t> bits(sparse.mask.begin(), sparse.mask.end());
+    const at::Tensor mask = at::tensor(bits, at::TensorOptions().dtype(at::kLong)).to(i.device()).ne(0);
+    const at::Tensor inside = qb.lt(n).logical_and(kb.lt(n));
+    const at::Tensor index = at::where(inside, qb * n + kb, at::scalar_tensor(0, qb.options()));
+    return seen.logical_and(inside).logical_and(
+        mask.index_select(0, index.reshape({-1})).reshape(index.sizes()));
+  }
+  const at::Tensor local =
+      qb.floor_divide(sparse.num_local_blocks).eq(kb.floor_divide(sparse.num_local_blocks));
+  const at::Tensor global =
+      kb.remainder(sparse.num_local_blocks).ge(sparse.num_local_blocks - sparse.num_global_blocks);
+  return seen.logical_and(local.logical_or(global));
+}
+
 // [H, q, k] scaled scores, -inf where the pattern forbids.
 at::Tensor masked_scores(const at::Tensor& q, const at::Tensor& k, const RowIndex& qi, const RowIndex& ki,
-                         const AttentionPattern& pattern) {
+                         const HeadRange& heads, const AttentionPattern& pattern) {
   at::Tensor scores = at::matmul(q, k.transpose(1, 2)) * scale_of(pattern, q.size(-1));
-  if (!pattern.causal) return scores;
-  const at::Tensor seen = qi.positions.unsqueeze(1).ge(ki.positions.unsqueeze(0));
-  return at::where(seen, scores,
+  if (!pattern.alibi_slopes.empty()) {
+    const at::Tensor slopes = at::tensor(pattern.alibi_slopes, at::kDouble)
+                                  .narrow(0, heads.q_begin, heads.q_count)
+                                  .to(scores.options());
+    scores = scores - slopes.view({-1, 1, 1}) *
+                          (qi.positions.unsqueeze(1) - ki.positions.unsqueeze(0)).abs().to(scores.options());
+  }
+  return at::where(allowed(qi, ki, pattern), scores,
                    at::scalar_tensor(-std::numeric_limits<double>::infinity(), scores.options()));
 }
 
@@ -86,7 +115,7 @@ AttentionOutput attention_block(const at::Tensor& q, const at::Tensor& k, const 
     for (const DocumentRows& document : document_rows(q_rows, k_rows, bounds_of(pattern, b))) {
       const RowIndex qi = row_index(document.q, q.device()), ki = row_index(document.k, q.device());
       const at::Tensor scores =
-          masked_scores(take(q[b], qi.rows), take(k[b], ki.rows).index_select(0, kv), qi, ki, pattern);
+          masked_scores(take(q[b], qi.rows), take(k[b], ki.rows).index_select(0, kv), qi, ki, heads, pattern);
       const at::Tensor lse = at::logsumexp(scores, -1);
       const at::Tensor out = at::matmul(probabilities(scores, lse), take(v[b], ki.rows).index_select(0, kv));
       result.out[b].index_copy_(0, qi.rows, out.transpose(0, 1).to(q.scalar_type()));
@@ -111,7 +140,7 @@ AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor
                        vd = take(v[b], ki.rows).index_select(0, kv), dod = take(dout[b], qi.rows),
                        od = take(out[b], qi.rows);
       const at::Tensor p =
-          probabilities(masked_scores(qd, kd, qi, ki, pattern), lse[b].index_select(1, qi.rows));
+          probabilities(masked_scores(qd, kd, qi, ki, heads, pattern), lse[b].index_select(1, qi.rows));
       const at::Tensor dp = at::matmul(dod, vd.transpose(1, 2));
       const at::Tensor ds = p * (dp - (dod * od).sum(-1, /*keepdim=*/true)) * scale;
       const auto put = [&](at::Tensor to, const at::Tensor& rows, const at::Tensor& grad) {
