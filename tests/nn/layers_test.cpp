@@ -49,7 +49,7 @@ TEST(Parameter, GradientsLieInOneAlignedBuffer) {
   frozen.requires_grad = false;
   const at::Tensor flat = allocate_gradients({&a, &frozen, &b});
   EXPECT_EQ(flat.scalar_type(), at::kFloat);
-  EXPECT_EQ(flat.numel(), 32);
+  EXPECT_EQ(flat.numel(), 64);  // 64 bytes are 32 values of bf16
   EXPECT_FALSE(frozen.grad.defined());
   for (Parameter* p : {&a, &b}) {
     EXPECT_EQ(reinterpret_cast<uintptr_t>(p->grad.data_ptr()) % 64, 0U);
@@ -61,7 +61,22 @@ TEST(Parameter, GradientsLieInOneAlignedBuffer) {
   frozen.accumulate(frozen.value);
   EXPECT_FALSE(frozen.grad.defined());
   EXPECT_TRUE(flat.slice(0, 15, 16).eq(0).all().item<bool>());
-  EXPECT_TRUE(flat.slice(0, 16, 23).equal(b.grad));
+  EXPECT_TRUE(flat.slice(0, 32, 39).equal(b.grad));
+}
+
+TEST(Parameter, ValuesMoveIntoOneBufferUnchanged) {
+  Parameter a = parameter("a", {3, 5}), frozen = parameter("frozen", {100}), b = parameter("b", {7});
+  frozen.requires_grad = false;
+  const at::Tensor old_a = a.value.clone(), old_b = b.value.clone(), old_frozen = frozen.value;
+  const at::Tensor flat = flatten_values({&a, &frozen, &b}, 7);
+  EXPECT_EQ(flat.numel() % 7, 0);
+  EXPECT_EQ(flat.numel(), flat_layout({&a, &frozen, &b}, 7).total);
+  EXPECT_TRUE(a.value.equal(old_a));
+  EXPECT_TRUE(b.value.equal(old_b));
+  EXPECT_TRUE(frozen.value.is_same(old_frozen));
+  flat.zero_();
+  EXPECT_TRUE(a.value.eq(0).all().item<bool>());
+  EXPECT_TRUE(b.value.eq(0).all().item<bool>());
 }
 
 TEST(Parameter, AMissingBufferIsNamed) {

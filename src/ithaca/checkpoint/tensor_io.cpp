@@ -41,27 +41,40 @@ DType dtype_of(at::ScalarType type) {
 }
 
 TensorToWrite tensor_to_write(const std::string& name, const at::Tensor& tensor) {
-  // On another device or not contiguous, the copy is made when its turn comes and lives until the next
-  // tensor's
-  auto copy = std::make_shared<at::Tensor>();
-  return {name, dtype_of(tensor.scalar_type()), tensor.sizes().vec(),
-          [tensor, copy]() -> std::span<const std::byte> {
-            *copy = tensor.detach().to(at::kCPU).contiguous();
-            return {static_cast<const std::byte*>(copy->const_data_ptr()), copy->nbytes()};
+  return tensor_to_write(name, tensor.scalar_type(), tensor.sizes().vec(), [tensor] { return tensor; });
+}
+
+TensorToWrite tensor_to_write(const std::string& name, at::ScalarType dtype,
+                              const std::vector<int64_t>& sizes, std::function<at::Tensor()> make) {
+  // What is made, or copied from another device, lives until the next tensor's turn.
+  auto kept = std::make_shared<at::Tensor>();
+  return {name, dtype_of(dtype), sizes,
+          [make = std::move(make), kept, dtype, sizes]() -> std::span<const std::byte> {
+            *kept = make().detach().to(at::kCPU).contiguous();
+            ITHACA_CHECK(kept->scalar_type() == dtype && kept->sizes() == at::IntArrayRef(sizes), "made ",
+                         kept->sizes(), ", announced ", at::IntArrayRef(sizes));
+            return {static_cast<const std::byte*>(kept->const_data_ptr()), kept->nbytes()};
           }};
 }
 
 void copy_stored_tensor(const SafetensorsFile& file, const TensorInfo& info, const at::Tensor& target) {
+  copy_stored_part(file, info, 0, target);
+}
+
+void copy_stored_part(const SafetensorsFile& file, const TensorInfo& info, int64_t begin,
+                      const at::Tensor& target) {
   at::NoGradGuard no_grad;
-  const std::span<const std::byte> bytes = file.data(info);
-  if (bytes.empty()) return;
+  const std::size_t size = dtype_size(info.dtype), count = static_cast<std::size_t>(target.numel());
+  if (count == 0) return;
+  const std::span<const std::byte> bytes =
+      file.data(info).subspan(static_cast<std::size_t>(begin) * size, count * size);
   const auto options = at::TensorOptions().dtype(scalar_type_of(info.dtype));
   at::Tensor source;
-  if (reinterpret_cast<uintptr_t>(bytes.data()) % dtype_size(info.dtype) == 0) {
+  if (reinterpret_cast<uintptr_t>(bytes.data()) % size == 0) {
     // only read, though from_blob takes no pointer to const
-    source = at::from_blob(const_cast<std::byte*>(bytes.data()), info.shape, options);
+    source = at::from_blob(const_cast<std::byte*>(bytes.data()), {target.numel()}, options);
   } else {
-    source = at::empty(info.shape, options);
+    source = at::empty({target.numel()}, options);
     std::memcpy(source.mutable_data_ptr(), bytes.data(), bytes.size());
   }
   target.copy_(source.view(target.sizes()));

@@ -16,30 +16,32 @@ constexpr const char* kState = "training_state.json";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr int kFormat = 1;
 
-void compare(const std::string& name, const at::Tensor& wanted, const SafetensorsHeader& header,
-             Problems& problems) {
+void compare(const StoredPart& wanted, const SafetensorsHeader& header, Problems& problems) {
+  const std::string& name = wanted.name;
   const auto found = header.tensors.find(name);
   if (found == header.tensors.end()) return problems.add(str("tensor ", name, " is missing"));
   const TensorInfo& info = found->second;
-  const DType dtype = dtype_of(wanted.scalar_type());
+  const DType dtype = dtype_of(wanted.dtype);
   if (info.dtype != dtype)
     problems.add(
         str("tensor ", name, " has dtype ", dtype_name(info.dtype), ", this run needs ", dtype_name(dtype)));
-  if (at::IntArrayRef(info.shape) != wanted.sizes())
+  if (info.shape != wanted.sizes)
     problems.add(str("tensor ", name, " has shape ", shape_text(info.shape), ", this run needs ",
-                     shape_text(wanted.sizes().vec())));
+                     shape_text(wanted.sizes)));
 }
 
 }  // namespace
 
-void write_training_state(const fs::path& folder, const TrainingState& state, const NamedTensors& optimizer) {
+void write_training_state(const fs::path& folder, const TrainingState& state,
+                          const std::vector<StoredTensor>& optimizer) {
   std::vector<TensorToWrite> tensors;
-  for (const auto& [name, tensor] : optimizer) tensors.push_back(tensor_to_write(name, tensor));
+  for (const StoredTensor& tensor : optimizer)
+    tensors.push_back(tensor_to_write(tensor.name, tensor.dtype, tensor.sizes, tensor.whole));
   write_safetensors(folder / kOptimizer, tensors);
   write_json_file(folder / kState, {{"format", kFormat}, {"step", state.step}, {"state", state.state}});
 }
 
-TrainingState read_training_state(const fs::path& folder, const NamedTensors& optimizer) {
+TrainingState read_training_state(const fs::path& folder, const std::vector<StoredPart>& optimizer) {
   const fs::path path = folder / kState;
   const Json json = read_json_file(path);
   if (!json.is_object() || json.value("format", Json()) != Json(kFormat) ||
@@ -49,15 +51,16 @@ TrainingState read_training_state(const fs::path& folder, const NamedTensors& op
   const SafetensorsFile file = SafetensorsFile::open(folder / kOptimizer);
   Problems problems;
   std::set<std::string> wanted;
-  for (const auto& [name, tensor] : optimizer) {
-    wanted.insert(name);
-    compare(name, tensor, file.header(), problems);
+  for (const StoredPart& part : optimizer) {
+    wanted.insert(part.name);
+    compare(part, file.header(), problems);
   }
   for (const auto& [name, info] : file.header().tensors)
     if (!wanted.count(name)) problems.add(str("tensor ", name, " is not used by this run"));
   problems.throw_if_any(str((folder / kOptimizer).string(), ": does not fit this model and optimizer:"));
-  for (const auto& [name, tensor] : optimizer)
-    copy_stored_tensor(file, file.header().tensors.at(name), tensor);
+  for (const StoredPart& part : optimizer)
+    if (part.part.defined())
+      copy_stored_part(file, file.header().tensors.at(part.name), part.begin, part.part);
   return {json["step"].get<int64_t>(), json["state"]};
 }
 

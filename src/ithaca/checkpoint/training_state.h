@@ -6,17 +6,32 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ithaca/base/json.h"
 
 namespace ithaca {
 
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+// A tensor to store; `whole` is asked for once, when its turn comes, so that parts need not all be brought
+// together at once.
+struct StoredTensor {
+  std::string name;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<int64_t> sizes;
+  std::function<at::Tensor()> whole;
+};
+// Where a part of a stored tensor goes: elements [begin, begin + part.numel()), row-major; undefined: nowhere.
+struct StoredPart {
+  std::string name;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<int64_t> sizes;  // of the whole
+  int64_t begin = 0;
+  at::Tensor part;
+};
 
 struct TrainingState {
   int64_t step = 0;
@@ -32,7 +47,7 @@ struct TrainingState {
 std::filesystem::path begin_checkpoint(const std::filesystem::path& output_dir, int64_t step);
 // training_state.json and optimizer.safetensors. Tensor names must be unique.
 void write_training_state(const std::filesystem::path& folder, const TrainingState& state,
-                          const NamedTensors& optimizer);
+                          const std::vector<StoredTensor>& optimizer);
 // Hashes and fsyncs every file, writes integrity.json, renames to checkpoint-N (an older folder of that name
 // is swapped out atomically, then deleted); then keeps the newest `save_total_limit` whole ones (0: all) and deletes
 // what is older. A folder with missing or cut files does not count; sizes are compared here, not hashes, which would
@@ -55,8 +70,9 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::filesystem::path& outp
                                                std::vector<std::string>& skipped);
 // UserError with the reason if `folder` is not whole.
 void verify_checkpoint(const std::filesystem::path& folder);
-// Copies the stored tensors into `optimizer`'s (names, dtypes and shapes must be the same: UserError lists
+// Copies the parts out of the stored tensors (names, dtypes and whole sizes must be the same: UserError lists
 // differences) and returns the rest.
-TrainingState read_training_state(const std::filesystem::path& folder, const NamedTensors& optimizer);
+TrainingState read_training_state(const std::filesystem::path& folder,
+                                  const std::vector<StoredPart>& optimizer);
 
 }  // namespace ithaca

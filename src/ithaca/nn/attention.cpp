@@ -4,6 +4,9 @@
 #include <ATen/core/ivalue.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <set>
+#include <utility>
+
 #include "ithaca/base/error.h"
 
 namespace ithaca {
@@ -14,19 +17,29 @@ using torch::autograd::variable_list;
 
 // What backward needs beside tensors.
 struct AttentionCall : torch::CustomClassHolder {
-  AttentionCall(Rows r, HeadRange h, AttentionPattern p, AttentionBackend b)
-      : rows(std::move(r)), heads(h), pattern(std::move(p)), backend(b) {}
+  AttentionCall(Rows r, HeadRange h, AttentionPattern p, AttentionBackend b, AttentionStash* s)
+      : rows(std::move(r)), heads(h), pattern(std::move(p)), backend(b), stash(s) {}
   Rows rows;
   HeadRange heads;
   AttentionPattern pattern;
   AttentionBackend backend;
+  AttentionStash* stash;  // during the forward only
 };
 
 struct LocalAttention : torch::autograd::Function<LocalAttention> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v, const c10::intrusive_ptr<AttentionCall>& call) {
-    AttentionOutput result =
-        attention_block(q, k, v, call->rows, call->rows, call->heads, call->pattern, call->backend);
+    AttentionOutput result;
+    if (AttentionStash* stash = call->stash; stash && stash->filled()) {
+      result = {std::exchange(stash->result, {}), std::exchange(stash->tensors, {}).at(0)};
+    } else {
+      result = attention_block(q, k, v, call->rows, call->rows, call->heads, call->pattern, call->backend);
+      if (stash) {
+        stash->result = result.out;
+        stash->tensors = {result.lse};
+      }
+    }
+    call->stash = nullptr;
     ctx->saved_data["call"] = c10::IValue::make_capsule(call);
     ctx->save_for_backward({q, k, v, result.out, result.lse});
     return result.out;
@@ -48,22 +61,36 @@ struct LocalAttention : torch::autograd::Function<LocalAttention> {
 
 AttentionCore local_attention(AttentionBackend backend) {
   return [backend](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const HeadRange& heads,
-                   const AttentionPattern& pattern) {
+                   const AttentionPattern& pattern, AttentionStash* stash) {
     const Rows rows = {{0, q.size(1)}};
-    return LocalAttention::apply(q, k, v, c10::make_intrusive<AttentionCall>(rows, heads, pattern, backend));
+    return LocalAttention::apply(q, k, v,
+                                 c10::make_intrusive<AttentionCall>(rows, heads, pattern, backend, stash));
   };
 }
 
-at::Tensor Attention::forward(const at::Tensor& x, const RopeTables& rope, const AttentionPattern& pattern) {
-  ITHACA_CHECK(core != nullptr, q_proj.weight.name, ": the attention has no core");
+int64_t AttentionStash::bytes() const {
+  std::set<const void*> counted;
+  int64_t total = 0;
+  const auto count = [&](const at::Tensor& t) {
+    if (t.defined() && t.numel() > 0 && counted.insert(t.storage().data()).second)
+      total += static_cast<int64_t>(t.storage().nbytes());
+  };
+  count(result);
+  for (const at::Tensor& t : tensors) count(t);
+  return total;
+}
+
+at::Tensor Attention::forward(const at::Tensor& x, const RopeTables& rope, const AttentionPattern& pattern,
+                              AttentionStash* stash) {
+  ITHACA_CHECK(core, q_proj.weight.name, ": the attention has no core");
   const int64_t batch = x.size(0), length = x.size(1);
   const auto heads_of = [&](Linear& projection) {
     // Counted from the weight: with no row at hand a -1 in the view would be ambiguous.
     return projection.forward(x).view({batch, length, projection.weight.value.size(0) / head_dim, head_dim});
   };
-  const at::Tensor q = apply_rotary(heads_of(q_proj), rope);
-  const at::Tensor k = apply_rotary(heads_of(k_proj), rope);
-  const at::Tensor out = core(q, k, heads_of(v_proj), heads, pattern);  // [B, S, H, D]
+  const auto placed = [&](const at::Tensor& t) { return rope.cos.defined() ? apply_rotary(t, rope) : t; };
+  const at::Tensor q = placed(heads_of(q_proj)), k = placed(heads_of(k_proj));
+  const at::Tensor out = core(q, k, heads_of(v_proj), heads, pattern, stash);  // [B, S, H, D]
   return o_proj.forward(out.flatten(2));
 }
 

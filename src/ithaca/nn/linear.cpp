@@ -1,13 +1,12 @@
 // N rows (product of the leading dims).
 #include "ithaca/nn/linear.h"
 
-#include <ATen/ops/addmm.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/sum.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ithaca/base/error.h"
+#include "ithaca/kernels/matmul.h"
 
 namespace ithaca {
 namespace {
@@ -19,28 +18,12 @@ at::Tensor rows_of(const at::Tensor& x) {
   return x.reshape({-1, x.size(-1)});
 }
 
-// left [N, j] times right [j, m], plus bias [m] where there is one -> [leading dims of `like`, m]. The result
-// owns its storage: a view made without grad mode could not be changed in place by whoever receives it.
-at::Tensor product_like(const at::Tensor& like, const at::Tensor& left, const at::Tensor& right,
-                        const Parameter* bias = nullptr) {
-  std::vector<int64_t> shape = like.sizes().vec();
-  shape.back() = right.size(1);
-  at::Tensor out = at::empty(shape, left.options());
-  at::Tensor out_rows = out.view({-1, right.size(1)});
-  if (bias != nullptr) {
-    at::addmm_out(out_rows, bias->value, left, right);
-  } else {
-    at::mm_out(out_rows, left, right);
-  }
-  return out;
-}
-
 // grad += dy^T x. float32 and float64 GEMMs add in place; ATen has no bf16 GEMM with a float32 result on CPU,
 // so a bf16 product is rounded once before it is added.
 void accumulate_weight(Parameter& weight, const at::Tensor& dy, const at::Tensor& x) {
   if (!weight.requires_grad) return;
   if (x.scalar_type() == weight.gradient().scalar_type()) {
-    weight.gradient().addmm_(dy.t(), x);
+    add_matmul(weight.gradient(), dy.t(), x);
   } else {
     weight.accumulate(at::mm(dy.t(), x));
   }
@@ -52,7 +35,9 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     ctx->saved_data["bias"] = reinterpret_cast<int64_t>(bias);
     // A frozen weight needs no x in backward: its memory goes back at once.
     ctx->save_for_backward({weight->requires_grad ? x : at::Tensor()});
-    return product_like(x, rows_of(x), weight->value.t(), bias);
+    at::Tensor y = matmul(x, weight->value.t());
+    if (bias != nullptr) y.add_(bias->value);
+    return y;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -63,7 +48,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
       bias->accumulate(at::sum(dy, {0}, false, bias->gradient().scalar_type()));
     const at::Tensor x = ctx->get_saved_variables()[0];
     if (x.defined()) accumulate_weight(weight, dy, rows_of(x));
-    return {product_like(grads[0], dy, weight.value), at::Tensor(), at::Tensor()};
+    return {matmul(grads[0], weight.value), at::Tensor(), at::Tensor()};
   }
 };
 

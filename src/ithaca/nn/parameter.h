@@ -27,9 +27,19 @@ struct Parameter {
 
 using ParameterList = std::vector<Parameter*>;
 
-// One flat zeroed opmath buffer for all gradients, in list order, each start aligned to 64 bytes; sets every
-// grad to its view and returns the buffer (reduced in buckets, cleared in one call). Parameters that require
-// no grad take no room and their grad becomes undefined.
-at::Tensor allocate_gradients(const ParameterList& parameters);
+// Where parameters lie in one flat buffer: list order, each start aligned to 64 bytes of the parameter's type
+// (and so of its gradient's). Those that require no grad take no room.
+struct FlatLayout {
+  std::vector<int64_t> starts;  // by parameter, in elements
+  int64_t total = 0;            // a multiple of `multiple`
+};
+FlatLayout flat_layout(const ParameterList& parameters, int64_t multiple = 1);
+
+// One flat zeroed opmath buffer for all gradients; sets every grad to its view and returns the buffer (reduced
+// and cleared in one call). The grad of a parameter that requires none becomes undefined.
+at::Tensor allocate_gradients(const ParameterList& parameters, int64_t multiple = 1);
+// Moves the trainable values into one flat buffer of the same layout and returns it. A check fails where they
+// are of several types.
+at::Tensor flatten_values(const ParameterList& parameters, int64_t multiple = 1);
 
 }  // namespace ithaca

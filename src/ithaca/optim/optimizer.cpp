@@ -14,8 +14,11 @@
 namespace ithaca {
 namespace {
 
+bool own_master(at::ScalarType value_type) {
+  return at::toOpMathType(value_type) != value_type;
+}
 bool own_master(const OptimizerEntry& entry) {
-  return at::toOpMathType(entry.value.scalar_type()) != entry.value.scalar_type();
+  return own_master(entry.value.scalar_type());
 }
 
 // Tensors of one call of the fused kernel, which has one weight decay for all.
@@ -74,21 +77,25 @@ void Optimizer::step(double lr) {
   if (!values.empty()) at::_foreach_copy_(values, masters);
 }
 
-std::vector<std::pair<std::string, at::Tensor>> Optimizer::state() const {
-  std::vector<std::pair<std::string, at::Tensor>> state;
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    const std::string& name = entries_[i].name;
-    if (own_master(entries_[i])) state.emplace_back("master." + name, master_[i]);
-    if (options_.kind == OptimizerOptions::Kind::kSgd) continue;
-    state.emplace_back("exp_avg." + name, exp_avg_[i]);
-    state.emplace_back("exp_avg_sq." + name, exp_avg_sq_[i]);
-  }
-  return state;
+std::vector<std::string> Optimizer::state_kinds(at::ScalarType value_type) const {
+  std::vector<std::string> kinds;
+  if (own_master(value_type)) kinds.push_back("master");
+  if (options_.kind == OptimizerOptions::Kind::kAdamW) kinds.insert(kinds.end(), {"exp_avg", "exp_avg_sq"});
+  return kinds;
+}
+
+const at::Tensor& Optimizer::state(const std::string& kind, std::size_t entry) const {
+  const std::vector<at::Tensor>& tensors = kind == "master"    ? master_
+                                           : kind == "exp_avg" ? exp_avg_
+                                                               : exp_avg_sq_;
+  return tensors.at(entry);
 }
 
 int64_t Optimizer::state_bytes() const {
   int64_t bytes = 0;
-  for (const auto& [name, tensor] : state()) bytes += static_cast<int64_t>(tensor.nbytes());
+  if (entries_.empty()) return 0;
+  for (const std::string& kind : state_kinds(entries_.front().value.scalar_type()))
+    for (std::size_t i = 0; i < entries_.size(); ++i) bytes += static_cast<int64_t>(state(kind, i).nbytes());
   return bytes;
 }
 

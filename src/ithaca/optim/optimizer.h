@@ -33,9 +33,11 @@ class Optimizer {
   void step(double lr);
 
   int64_t step_count() const { return step_count_; }
-  // Everything a resume needs: ("master.NAME" where there is a copy, "exp_avg.NAME", "exp_avg_sq.NAME") ->
-  // tensor, live.
-  std::vector<std::pair<std::string, at::Tensor>> state() const;
+  // Everything a resume needs: kinds ("master" where values are not their own masters, "exp_avg",
+  // "exp_avg_sq"), each with one live tensor for each entry.
+  // The kinds depend on the type of the values alone: the same on a rank that has no entry.
+  std::vector<std::string> state_kinds(at::ScalarType value_type) const;
+  const at::Tensor& state(const std::string& kind, std::size_t entry) const;
   void set_step_count(int64_t n) { step_count_ = n; }
   // Bytes of masters and moments.
   int64_t state_bytes() const;
@@ -43,7 +45,7 @@ class Optimizer {
  private:
   OptimizerOptions options_;
   std::vector<OptimizerEntry> entries_;
-  std::vector<at::Tensor> master_, exp_avg_, exp_avg_sq_;
+  std::vector<at::Tensor> master_, exp_avg_, exp_avg_sq_;  // by entry
   int64_t step_count_ = 0;
 };
 
