@@ -106,6 +106,8 @@ int engine(const std::string& command, const std::vector<std::string>& words) {
       at::set_num_threads(static_cast<int>(settings.values.threads_per_rank));
     world = connect(settings.values, environment);
     logger = make_logger(settings.values, environment);
+    logger->note("CPU tensors travel by " + world->transport());
+    for (const std::string& note : settings.notes) logger->info(note);
     const int code = run(command, {settings, environment, world->world(), *logger, stop.get()});
     world->finish();
     return code;

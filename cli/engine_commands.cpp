@@ -23,11 +23,12 @@ int train_command(const EngineContext& context) {
 
 int eval_command(const EngineContext& context) {
   const Settings& s = context.settings.values;
-  const ParallelPlan plan = make_plan(s, context.world.size());
+  const ModelConfig config = read_run_config(s);
+  const ParallelPlan plan = plan_run(s, config, context.environment, context.world, context.logger);
   DeviceMesh mesh(context.world, plan.degrees);
   const Tokenizer tokenizer = Tokenizer::from_folder(model_folder(s));
-  const std::unique_ptr<Decoder> decoder = load_decoder(s, read_run_config(s));
-  apply_parallelism(*decoder, plan, mesh, attention_backend_from_name(s.attention));
+  const std::unique_ptr<Decoder> decoder = load_decoder(s, config);
+  apply_parallelism(*decoder, plan, mesh);
   const Dataset data = Dataset::open({.file = s.eval_file,
                                       .cutoff_len = s.cutoff_len,
                                       .packing = s.packing,

@@ -123,8 +123,48 @@ TEST_F(Cli, CheckShowsOriginsAndLayout) {
       result.out,
       AllOf(HasSubstr("run.yaml:4"), HasSubstr("bf16: true  # --bf16"), HasSubstr("4 = 2 data x 2 sequence"),
             HasSubstr("9 query heads, 3 kv heads of 4"), HasSubstr("No problems found.")));
-  EXPECT_THAT(result.out, HasSubstr("0      0..3               0..4         0..1"));
-  EXPECT_THAT(result.out, HasSubstr("1      4..6               5..8         1..2"));
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("attention      ithaca (auto on the CPU); causal\n"),
+                    HasSubstr("method         ulysses 2: 9 query heads over 2 ranks are 5 against 4")));
+  EXPECT_THAT(result.out, HasSubstr("0     0     0        4       0..3  0..4         0..1      55.56 %"));
+  EXPECT_THAT(result.out, HasSubstr("1     0     1        3       4..6  5..8         1..2      44.44 %"));
+  EXPECT_THAT(result.out, HasSubstr("imbalance 1.111 "));
+}
+
+TEST_F(Cli, CheckShowsTheGridOfAHybrid) {
+  const std::string config = good_config("sequence_parallel_size: 4\nulysses_degree: 2\ncutoff_len: 64\n");
+  const Result inner = run("check cfg " + config + " --nproc 4");
+  EXPECT_EQ(inner.code, 0) << inner.err;
+  EXPECT_THAT(inner.out, HasSubstr("method         hybrid ring 2 x ulysses 2: as the settings say\n"));
+  EXPECT_THAT(inner.out, HasSubstr("    0    1\n                     2    3\n"));
+  // zigzag: ring rank 0 has the first and the last quarter, of which Ulysses rank 1 holds the last
+  EXPECT_THAT(inner.out, HasSubstr("1     0     1        16      48..63  5..8         1..2      22.22 %"));
+  EXPECT_THAT(inner.out, AllOf(HasSubstr("*  hybrid ring 2 x ulysses 2  1.111"), HasSubstr("   ring 4 "),
+                               HasSubstr("   ulysses 4 "), HasSubstr("   kv_allgather 4 ")));
+  const Result outer = run("check cfg " + config + " --nproc 4 --sequence_parallel_order ring_inner");
+  EXPECT_THAT(outer.out, HasSubstr("    0    2\n                     1    3\n"));
+  const Result field = run("check cfg " + good_config() +
+                           " --nproc 8 --context-parallel-size 8 --context-parallel-algo hybrid_cp_algo "
+                           "--ulysses-degree-in-cp 2 --cp-window-size 2 --use-cp-send-recv-overlap "
+                           "--use-flash-attn-triton --sliding_window 64");
+  EXPECT_EQ(field.code, 0) << field.err;
+  EXPECT_THAT(field.out, AllOf(HasSubstr("hybrid ring 4 (inner ring 2) x ulysses 2"),
+                               HasSubstr("ithaca (flash on the CPU); causal, window of 64 tokens"),
+                               HasSubstr("note           --use-flash-attn-triton: there is no Triton here")));
+}
+
+TEST_F(Cli, SequenceParallelismIsRefusedBeforeAnyRankStarts) {
+  const std::string config = good_config();
+  const Result result = run("train " + config +
+                            " --nproc 8 --context-parallel-size 8 --context-parallel-algo adaptive_cp_algo "
+                            "--cp-window-size 3 --sparse_attention.block 5");
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr("--context-parallel-algo adaptive_cp_algo"),
+                    HasSubstr("--cp-window-size 3 with"), HasSubstr("--sparse_attention.block 5 with")));
+  EXPECT_THAT(run("train " + config + " --nproc 12 --ds-sequence-parallel-size 12").err,
+              HasSubstr("--ds-sequence-parallel-size 12: the model has 9 query heads"));
+  EXPECT_FALSE(fs::exists(folder_.path() / "out"));
 }
 
 TEST_F(Cli, CheckPrintsAllProblemsAtOnceAndTheSettings) {
@@ -140,8 +180,10 @@ TEST_F(Cli, CheckPrintsAllProblemsAtOnceAndTheSettings) {
 
 TEST_F(Cli, CheckKnowsTheModel) {
   const std::string config = good_config();
-  EXPECT_THAT(run("check cfg " + config + " --sequence_parallel_size 10 --nproc 10").err,
+  EXPECT_THAT(run("check cfg " + config + " --ds-sequence-parallel-size 10 --nproc 10").err,
               HasSubstr("9 query heads"));
+  EXPECT_THAT(run("check cfg " + config + " --sequence_parallel_size 10 --nproc 10").out,
+              HasSubstr("hybrid ring 2 x ulysses 5: 10 ranks are more than the 9 query heads"));
   EXPECT_THAT(
       run("check cfg " + config + " --nproc 2").out,
       HasSubstr("MB in float32; to sum them each rank sends about 2 (n - 1) / n of that a step, n = 2"));
@@ -154,13 +196,10 @@ TEST_F(Cli, CheckKnowsTheModel) {
 
 TEST_F(Cli, AttentionKernelsOfGpusAreRefusedBeforeAnyRankStarts) {
   const std::string config = good_config();
-  for (const std::string kernel : {"cudnn", "flash"}) {
-    const std::string flag = " --attention " + kernel;
-    for (const char* command : {"check cfg ", "train "}) {
-      const Result result = run(command + config + flag);
-      EXPECT_EQ(result.code, 2) << command << kernel;
-      EXPECT_THAT(result.err, HasSubstr("--attention " + kernel + ": needs an NVIDIA GPU")) << command;
-    }
+  for (const char* command : {"check cfg ", "train "}) {
+    const Result result = run(command + config + " --attention cudnn");
+    EXPECT_EQ(result.code, 2) << command;
+    EXPECT_THAT(result.err, HasSubstr("--attention cudnn: needs an NVIDIA GPU")) << command;
   }
   EXPECT_FALSE(fs::exists(folder_.path() / "out"));
 }
@@ -195,6 +234,7 @@ TEST_F(Cli, LauncherDecidesTheNumberOfRanks) {
 TEST_F(Cli, RecipesAreListedCopiedAndValid) {
   const Result list = run("list-cfg");
   EXPECT_THAT(list.out, AllOf(HasSubstr("smollm2_135m_sp2_cpu "), HasSubstr("smollm2_135m_single_cpu "),
+                              HasSubstr("smollm2_135m_ring2_cpu "), HasSubstr("smollm2_135m_hybrid4_cpu "),
                               HasSubstr("tiny_llama_scratch_cpu ")));
   EXPECT_THAT(run("list-cfg -p sp2").out, AllOf(HasSubstr("smollm2_135m_sp2_cpu"), Not(HasSubstr("single"))));
   EXPECT_THAT(run("list-cfg --pattern 'tiny*cpu'").out, StartsWith("tiny_llama_scratch_cpu"));
@@ -211,7 +251,7 @@ TEST_F(Cli, RecipesAreListedCopiedAndValid) {
     EXPECT_EQ(check.code, 0) << name << check.err;
     ++copied;
   }
-  EXPECT_EQ(copied, 3);
+  EXPECT_EQ(copied, 5);
   EXPECT_TRUE(fs::exists(folder_.path() / "cfg/tiny_llama_scratch_cpu/config.json"));
   const Result again = run("copy-cfg tiny_llama_scratch_cpu.yaml cfg");
   EXPECT_EQ(again.code, 2);

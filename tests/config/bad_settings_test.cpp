@@ -46,9 +46,27 @@ const std::vector<BadText>& bad_texts() {
       {"a.yaml", "lr_scheduler_type: polynomial", "lr_scheduler_type: polynomial", "one of linear, cosine"},
       {"a.yaml", "optim: adam", "optim: adam", "adamw_torch_fused"},
       {"a.yaml", "attention: magic", "attention: magic", "one of auto, naive"},
-      {"a.yaml", "gradient_checkpointing: keep_attention", "gradient_checkpointing: keep_attention",
-       "comes later"},
-      {"a.yaml", "gradient_checkpointing: some", "gradient_checkpointing: some", "one of false, full"},
+      {"a.yaml", "sparse_attention: [fixed]", "a.yaml:1: sparse_attention is a list", "one value"},
+      {"a.yaml", "sparse_attention: {mode: [fixed]}", "a.yaml:1: sparse_attention.mode is a list",
+       "one value"},
+      {"a.yaml", "sparse_attention: {a: {b: 1}}\nsed: 1", "a.yaml:2: sed", "seed"},
+      {"a.yaml", "sparse_attention:\n  blok: 4", "a.yaml:2: sparse_attention.blok", "sparse_attention.block"},
+      {"a.yaml", "sparse_attention: {block: 4}\nsparse_attention: {block: 5}", "sparse_attention.block",
+       "given twice"},
+      {"a.yaml", "sparse_attention: bigbird", "sparse_attention: bigbird", "comes later"},
+      {"a.yaml", "sparse_attention: {block: 0}", "sparse_attention.block: 0", "from 1"},
+      {"a.json", R"({"sparse_attention": {"block": [1]}})", "sparse_attention.block is a list", "one value"},
+      {"a.json", R"({"sparse_attention": {"block": {"a": 1}}})", "sparse_attention.block is an object",
+       "one value"},
+      {"a.yaml", "sliding_window: -1", "sliding_window: -1", "an integer from 0 to 1073741824, or config"},
+      {"a.yaml", "ulysses_degree: all", "ulysses_degree: all", "or auto"},
+      {"a.yaml", "position_embedding: learned", "position_embedding: learned", "one of config, rope, alibi"},
+      {"a.yaml", "sequence_parallel_method: magic", "sequence_parallel_method: magic", "double_ring"},
+      {"a.yaml", "sequence_parallel_order: outer", "sequence_parallel_order: outer", "ring_inner"},
+      {"a.yaml", "cp_window_size: 0", "cp_window_size: 0", "from 1"},
+      {"a.yaml", "ulysses_chunks: 0", "ulysses_chunks: 0", "from 1"},
+      {"a.yaml", "gradient_checkpointing: some", "gradient_checkpointing: some",
+       "one of false, full, keep_attention"},
       {"a.yaml", "train_file: [a, b]", "a.yaml:1: train_file is a list", "one value"},
       {"a.yaml", "seed: {a: 1}", "a.yaml:1: seed is a mapping", "one value"},
       {"a.yaml", "seed: 1\nseed: 1", "a.yaml:2: seed", "given twice"},
@@ -103,11 +121,33 @@ const std::vector<BadWords>& bad_words() {
       {{"--"}, "--", "expected --setting value"},
       {{"=5"}, "=5", "expected --setting value"},
       {{"seed=abc"}, "seed=abc", "an integer"},
-      {{"--context-parallel-algo", "hybrid_cp_algo"}, "--context-parallel-algo hybrid_cp_algo", "come later"},
-      {{"--context-parallel-algo", "megatron_cp_algo"}, "megatron_cp_algo", "ulysses_cp_algo"},
+      {{"--context-parallel-algo", "adaptive_cp_algo"},
+       "--context-parallel-algo adaptive_cp_algo",
+       "hybrid_cp_algo, kvallgather_cp_algo (that one is not built)"},
+      {{"--context-parallel-algo", "hybrid_adaptive_cp_algo"}, "hybrid_adaptive_cp_algo", "not built"},
+      {{"--context-parallel-algo", "ring"}, "--context-parallel-algo ring", "one of ulysses_cp_algo"},
       {{"--context-parallel-algo"}, "--context-parallel-algo needs a value", "VALUE"},
+      {{"--context-parallel-algo", "megatron_cp_algo", "--sequence_parallel_method", "ulysses"},
+       "--context-parallel-algo megatron_cp_algo",
+       "--sequence_parallel_method ulysses"},
+      {{"--context-parallel-algo", "megatron_cp_algo", "--cp-comm-type", "a2a"},
+       "--context-parallel-algo megatron_cp_algo",
+       "--cp-comm-type a2a"},
+      {{"--ds-sequence-parallel-size", "4", "--sequence_parallel_method", "ring"},
+       "--ds-sequence-parallel-size 4",
+       "--sequence_parallel_method ring"},
+      {{"--ulysses_degree", "2", "--ulysses-degree-in-cp", "4"},
+       "--ulysses_degree 2",
+       "--ulysses-degree-in-cp 4"},
+      {{"--use-cp-send-recv-overlap", "false"}, "--use-cp-send-recv-overlap false", "only true is accepted"},
+      {{"--attention-mask-type", "general"}, "--attention-mask-type general", "only causal is accepted"},
+      {{"--flash_attn", "fa3"}, "--flash_attn fa3", "disabled (that one is not built)"},
+      {{"--flash_attn", "fast"}, "--flash_attn fast", "one of auto, true, fa2"},
+      {{"--use-flash-attn", "maybe"}, "--use-flash-attn maybe", "one of true, false"},
+      {{"--use-flash-attn", "--attention", "naive"}, "--use-flash-attn", "--attention naive"},
+      {{"--use-flash-attn", "--flash_attn=sdpa"}, "--use-flash-attn", "--flash_attn=sdpa"},
+      {{"--position-embedding-type", "learned_absolute"}, "learned_absolute", "one of rope, alibi"},
       {{"--num_gpus", "2"}, "--num_gpus 2: unknown setting", "`ithaca help settings` lists"},
-      {{"--use-flash-attn"}, "--use-flash-attn", "attention"},
       {{"--sequence_parallel_size", "2", "--context-parallel-size", "4"},
        "--sequence_parallel_size 2",
        "--context-parallel-size 4"},
@@ -189,6 +229,8 @@ TEST_F(CheckSettings, GoodSettingsHaveNoProblems) {
   EXPECT_THAT(check({}, 1), IsEmpty());
   EXPECT_THAT(check({"--sequence_parallel_size", "2"}, 4), IsEmpty());
   EXPECT_THAT(check({"--sequence_parallel_size", "9", "--ulysses_degree", "9"}, 9), IsEmpty());
+  EXPECT_THAT(check({"--sequence_parallel_size", "10"}, 10), IsEmpty()) << "auto picks a hybrid";
+  EXPECT_THAT(check({"--attention", "flash"}, 1), IsEmpty());
   EXPECT_THAT(check({}, 3, "eval"), IsEmpty());
   EXPECT_THAT(check({"--prompt", "x"}, 1, "generate"), IsEmpty());
 }
@@ -223,7 +265,7 @@ TEST_F(CheckSettings, EachProblemNamesTheFlagAsTyped) {
       {{"--output_dir", ""}, 1, "eval", "output_dir is missing", "a folder for the results"},
       {{"--output_dir", at("text.txt") + "/out"}, 1, "eval", "--output_dir", "text.txt is a file"},
       {{"--attention", "cudnn"}, 1, "train", "--attention cudnn", "needs an NVIDIA GPU"},
-      {{"--attention=flash", "--prompt", "x"}, 1, "generate", "--attention=flash", "choose auto"},
+      {{"--attention=cudnn", "--prompt", "x"}, 1, "generate", "--attention=cudnn", "choose auto"},
       {{}, 1, "generate", "prompt is missing", "ithaca generate"},
       {{"--prompt", "x", "--nproc", "2"}, 2, "generate", "--nproc 2", "one rank"},
       {{"--prompt", "x", "--do_sample"}, 1, "generate", "--do_sample", "comes later"},
@@ -248,23 +290,6 @@ TEST_F(CheckSettings, EachProblemNamesTheFlagAsTyped) {
        "--context-parallel-size 4 needs 4 ranks, this run has 1",
        "--nproc 4"},
       {{"--sequence_parallel_size", "2"}, 3, "train", "--sequence_parallel_size 2", "start 2 or 4 ranks"},
-      {{"--ulysses_degree", "2"}, 2, "train", "--ulysses_degree 2", "expected sequence_parallel_size 2"},
-      {{"--sequence_parallel_size", "4", "--ulysses_degree", "2"},
-       4,
-       "train",
-       "--ulysses_degree 2 with --sequence_parallel_size 4",
-       "a ring of 2"},
-      {{"--sequence_parallel_size", "4", "--ulysses_degree", "3"},
-       4,
-       "train",
-       "--ulysses_degree 3",
-       "not divisible by 3"},
-      {{"--sequence_parallel_size", "2", "--ulysses_degree", "4"},
-       4,
-       "train",
-       "--ulysses_degree 4",
-       "not divisible by 4"},
-      {{"--sequence_parallel_size", "10"}, 10, "train", "--sequence_parallel_size 10", "9 query heads"},
       {{"--output_dir", at("model")}, 1, "train", "--output_dir", "--overwrite_output_dir"},
       {{"--output_dir", at("text.txt")}, 1, "train", "--output_dir", "expected a folder"},
   };
@@ -272,6 +297,181 @@ TEST_F(CheckSettings, EachProblemNamesTheFlagAsTyped) {
     EXPECT_THAT(check(bad.words, bad.world_size, bad.command),
                 Contains(AllOf(HasSubstr(bad.names), HasSubstr(bad.expects))))
         << bad.names;
+}
+
+// The model has 9 query heads. Each case names what is wrong as typed, and what to type.
+TEST_F(CheckSettings, SequenceParallelismThatCannotBe) {
+  struct Case {
+    Words words;
+    std::string names, expects;
+  };
+  const std::vector<Case> cases = {
+      {{"--ulysses_degree", "2"},
+       "--ulysses_degree 2 with sequence_parallel_size 1 (default)",
+       "multiple of it"},
+      {{"--cp_window_size", "2"}, "--cp_window_size 2 with sequence_parallel_size 1 (default)", "no ring"},
+      {{"--sequence_parallel_size", "8", "--ulysses_degree", "3"},
+       "--ulysses_degree 3 with --sequence_parallel_size 8",
+       "8 is not divisible by 3; expected ulysses_degree 1, 2 or 4, 8, or auto"},
+      {{"--sequence_parallel_size", "2", "--ulysses_degree", "4"},
+       "--ulysses_degree 4 with",
+       "not divisible by 4"},
+      {{"--sequence_parallel_size", "8", "--sequence_parallel_method", "ulysses", "--ulysses_degree", "2"},
+       "--ulysses_degree 2 with --sequence_parallel_method ulysses",
+       "--sequence_parallel_method hybrid --ulysses_degree 2 (a ring of 4 x Ulysses 2)"},
+      {{"--sequence_parallel_size", "8", "--sequence_parallel_method", "ring", "--ulysses_degree", "2"},
+       "--ulysses_degree 2 with --sequence_parallel_method ring",
+       "the degree of ring is 1"},
+      {{"--sequence_parallel_size", "4", "--sequence_parallel_method=kv_allgather", "--ulysses_degree=4"},
+       "--ulysses_degree=4 with --sequence_parallel_method=kv_allgather",
+       "the degree of kv_allgather is 1"},
+      {{"--context-parallel-size", "8", "--context-parallel-algo", "hybrid_cp_algo"},
+       "--context-parallel-algo hybrid_cp_algo: --ulysses-degree-in-cp is missing",
+       "a divisor of --context-parallel-size 8, such as --ulysses-degree-in-cp 2"},
+      {{"--context-parallel-size", "8", "--context-parallel-algo", "megatron_cp_algo",
+        "--ulysses-degree-in-cp", "1"},
+       "--ulysses-degree-in-cp 1 with --context-parallel-algo megatron_cp_algo",
+       "hybrid_cp_algo"},
+      {{"--context-parallel-size", "8", "--context-parallel-algo", "ulysses_cp_algo",
+        "--ulysses-degree-in-cp", "8"},
+       "--ulysses-degree-in-cp 8 with --context-parallel-algo ulysses_cp_algo",
+       "hybrid_cp_algo"},
+      {{"--context-parallel-size", "8", "--ulysses-degree-in-cp", "2"},
+       "--ulysses-degree-in-cp 2 with --context-parallel-size 8, which means Ulysses",
+       "--context-parallel-algo hybrid_cp_algo"},
+      {{"--context-parallel-size", "8", "--ulysses_degree", "4"},
+       "--ulysses_degree 4 with --context-parallel-size 8, which means Ulysses",
+       "--context-parallel-algo hybrid_cp_algo --ulysses-degree-in-cp 4"},
+      {{"--context-parallel-size", "16"},
+       "--context-parallel-size 16: the model has 9 query heads",
+       "--context-parallel-algo hybrid_cp_algo --ulysses-degree-in-cp 8 (a ring of 2 x Ulysses 8)"},
+      {{"--ds-sequence-parallel-size", "12"},
+       "--ds-sequence-parallel-size 12: the model has 9 query heads",
+       "--sequence_parallel_method hybrid --ulysses_degree 6 (a ring of 2 x Ulysses 6)"},
+      {{"--sequence_parallel_size", "11", "--ulysses_degree", "11"},
+       "--ulysses_degree 11: the model has 9 query heads",
+       "--sequence_parallel_method ring"},
+      {{"--sequence_parallel_size", "30", "--sequence_parallel_method", "hybrid", "--ulysses_degree", "10"},
+       "--ulysses_degree 10: the model has 9 query heads",
+       "--ulysses_degree 6 (a ring of 5 x Ulysses 6)"},
+      {{"--sequence_parallel_size", "8", "--sequence_parallel_method", "ring", "--cp-window-size", "3"},
+       "--cp-window-size 3 with --sequence_parallel_size 8",
+       "expected 1, 2 or 4 (the ring degree is 8"},
+      {{"--sequence_parallel_size", "8", "--sequence_parallel_method", "ring", "--cp-window-size", "8"},
+       "--cp-window-size 8 with --sequence_parallel_size 8",
+       "expected 1, 2 or 4"},
+      {{"--sequence_parallel_size", "8", "--ulysses_degree", "2", "--cp-window-size", "4"},
+       "--cp-window-size 4 with --ulysses_degree 2",
+       "expected 1 or 2 (the ring degree is 4"},
+      {{"--sequence_parallel_size", "4", "--ulysses_degree", "4", "--cp-window-size", "2"},
+       "--cp-window-size 2 with --ulysses_degree 4",
+       "there is no ring"},
+      {{"--ds-sequence-parallel-size", "4", "--cp-window-size", "2"},
+       "--cp-window-size 2 with --ds-sequence-parallel-size 4",
+       "choose ring or hybrid"},
+      {{"--sequence_parallel_size", "6", "--cp-window-size", "4"},
+       "--cp-window-size 4 with --sequence_parallel_size 6",
+       "expected 1, 2 or 3"},
+      {{"--sequence_parallel_size", "8", "--sequence_parallel_method", "double_ring"},
+       "--sequence_parallel_method double_ring with cp_window_size 1 (default)",
+       "above 1 of 1, 2 or 4"},
+      {{"--sequence_parallel_size", "3", "--sequence_parallel_method", "double_ring"},
+       "--sequence_parallel_method double_ring",
+       "choose ring"},
+  };
+  for (const Case& bad : cases)
+    EXPECT_THAT(check(bad.words, 240 * 11),
+                AllOf(SizeIs(1), Contains(AllOf(HasSubstr(bad.names), HasSubstr(bad.expects)))))
+        << bad.names;
+}
+
+TEST_F(CheckSettings, SequenceParallelismThatCanBe) {
+  for (const Words& good : std::vector<Words>{
+           {"--sequence_parallel_method", "ring"},
+           {"--sequence_parallel_method", "double_ring"},  // one rank a sequence: the method is ignored
+           {"--sequence_parallel_size", "8", "--sequence_parallel_method", "hybrid", "--ulysses_degree", "8"},
+           {"--sequence_parallel_size", "8", "--sequence_parallel_method", "hybrid", "--ulysses_degree", "1"},
+           {"--sequence_parallel_size", "8", "--sequence_parallel_method", "hybrid"},
+           {"--sequence_parallel_size", "7", "--ulysses_degree", "1"},
+           {"--sequence_parallel_size", "11", "--sequence_parallel_method", "kv_allgather"},
+           {"--sequence_parallel_size", "16", "--ulysses_degree", "2", "--cp_window_size", "4"},
+           {"--sequence_parallel_size", "8", "--sequence_parallel_method", "double_ring", "--cp_window_size",
+            "4"},
+           {"--context-parallel-size", "1", "--context-parallel-algo", "hybrid_cp_algo"}})
+    EXPECT_THAT(check(good, 16 * 7 * 11), IsEmpty()) << testing::PrintToString(good);
+}
+
+TEST_F(CheckSettings, PatternsThatCannotBe) {
+  struct Case {
+    Words words;
+    std::string names, expects;
+  };
+  const auto mask = [&](const char* name, const std::string& text) { return folder_.write(name, text); };
+  const std::vector<Case> cases = {
+      {{"--attention", "aten", "--sliding_window", "8"},
+       "--sliding_window 8 with --attention aten",
+       "ithaca"},
+      {{"--flash_attn", "sdpa", "--sparse_attention", "fixed"},
+       "--sparse_attention fixed with --flash_attn sdpa",
+       "ithaca"},
+      {{"--attention", "aten", "--position_embedding", "alibi", "--train_from_scratch"},
+       "--position_embedding alibi with --attention aten",
+       "ithaca"},
+      {{"--position_embedding", "alibi"}, "--position_embedding alibi", "trained with rope"},
+      {{"--sparse_attention.block", "8"},
+       "--sparse_attention.block 8 with sparse_attention.mode dense (default)",
+       "sparse_attention.mode fixed or mask"},
+      {{"--sparse_attention.mask_file", "m"}, "--sparse_attention.mask_file m", "sparse_attention.mode mask"},
+      {{"--sparse_attention", "fixed", "--sparse_attention.num_global_blocks", "5"},
+       "--sparse_attention.num_global_blocks 5 with sparse_attention.num_local_blocks 4 (default)",
+       "at most as many"},
+      {{"--sparse_attention", "mask"}, "mask_file is missing", "--sparse_attention mask"},
+      {{"--sparse_attention", "mask", "--sparse_attention.mask_file", "gone"},
+       "mask_file gone",
+       "no such file"},
+      {{"--sparse_attention", "mask", "--sparse_attention.mask_file", mask("a.txt", "10\n1x\n")},
+       "a.txt:2",
+       "zeros and ones"},
+      {{"--sparse_attention", "mask", "--sparse_attention.mask_file", mask("b.txt", "10\n111\n")},
+       "b.txt:2: 3 blocks",
+       "expected 2"},
+      {{"--sparse_attention", "mask", "--sparse_attention.mask_file", mask("c.txt", "10\n11\n11\n")},
+       "c.txt:3",
+       "the mask is square"},
+      {{"--sparse_attention", "mask", "--sparse_attention.mask_file", mask("d.txt", "100\n110\n")},
+       "d.txt: 2 lines",
+       "the mask is square"},
+      {{"--sparse_attention", "mask", "--sparse_attention.mask_file", mask("e.txt", "# nothing\n\n")},
+       "e.txt",
+       "no zeros and ones"},
+      {{"--sparse_attention", "mask", "--sparse_attention.mask_file", mask("f.txt", std::string(5000, '1'))},
+       "f.txt:1",
+       "more than 4096"},
+      {{"--sparse_attention", "mask", "--sparse_attention.mask_file", mask("g.txt", "10\n11\n"),
+        "--cutoff_len", "33"},
+       "g.txt: its blocks cover 32 tokens",
+       "at least 3 blocks"},
+  };
+  for (const Case& bad : cases)
+    EXPECT_THAT(check(bad.words, 1),
+                AllOf(SizeIs(1), Contains(AllOf(HasSubstr(bad.names), HasSubstr(bad.expects)))))
+        << bad.names;
+}
+
+TEST_F(CheckSettings, PatternsThatCanBe) {
+  const std::string mask = folder_.write("good.txt", "1 0 # the first block\n1, 1\n");
+  for (const Words& good :
+       std::vector<Words>{{"--position_embedding", "alibi", "--train_from_scratch"},
+                          {"--position_embedding", "rope"},
+                          {"--sliding_window", "8", "--sparse_attention", "fixed", "--causal", "no"},
+                          {"--sparse_attention", "mask", "--sparse_attention.mask_file", mask,
+                           "--sparse_attention.block", "128", "--cutoff_len", "256"}})
+    EXPECT_THAT(check(good, 1), IsEmpty()) << testing::PrintToString(good);
+  // what a run saves can be given again
+  Problems problems;
+  const std::string saved = folder_.write("saved.yaml", settings_to_yaml(resolve_settings({}, good())));
+  check_settings(resolve_settings(saved, {}, problems), 1, problems);
+  EXPECT_THAT(problems.list(), IsEmpty());
 }
 
 TEST_F(CheckSettings, TheProposedCommandIsComplete) {

@@ -110,6 +110,16 @@ TEST(ModelConfig, MistralWithoutWindow) {
       parse(R"({"architectures": ["MistralForCausalLM"], "sliding_window": null, "attention_bias": true})");
   EXPECT_FALSE(config.attention_bias) << "its layers have none";
   EXPECT_EQ(config.max_position_embeddings, 131072);
+  EXPECT_EQ(config.sliding_window, 0);
+}
+
+TEST(ModelConfig, SlidingWindowAndAlibi) {
+  EXPECT_EQ(parse(R"({"architectures": ["MistralForCausalLM"], "sliding_window": 128})").sliding_window, 128);
+  EXPECT_EQ(parse(R"({"architectures": ["MistralForCausalLM"]})").sliding_window, 4096)
+      << "transformers' default";
+  EXPECT_EQ(parse(R"({"sliding_window": 128})").sliding_window, 0) << "no key of Llama";
+  EXPECT_TRUE(parse(R"({"alibi": true})").alibi);
+  EXPECT_FALSE(parse("{}").alibi);
 }
 
 TEST(ModelConfig, CountsParameters) {
@@ -207,9 +217,9 @@ constexpr Bad kBad[] = {
     {R"({"rope_scaling": {"type": "yarn", "factor": 8, "original_max_position_embeddings": -1}})",
      "original_max_position_embeddings", "from 1"},
     {R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is 0.5", "expected 1"},
-    {R"({"architectures": ["MistralForCausalLM"]})", "sliding_window is missing", "null"},
-    {R"({"architectures": ["MistralForCausalLM"], "sliding_window": 4096})", "sliding_window is 4096",
-     "null"},
+    {R"({"architectures": ["MistralForCausalLM"], "sliding_window": 0})", "sliding_window is 0", "from 1"},
+    {R"({"architectures": ["MistralForCausalLM"], "sliding_window": "all"})", "sliding_window", "from 1"},
+    {R"({"alibi": "yes"})", "alibi is", "true or false"},
 };
 
 TEST(BadModelConfig, EachNamesTheFileTheKeyAndWhatWasExpected) {

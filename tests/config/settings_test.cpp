@@ -29,17 +29,20 @@ ResolvedSettings from_words(const Words& arguments) {
 TEST(Settings, NamesAreFrozen) {
   EXPECT_THAT(
       setting_names(),
-      ElementsAre("stage", "model_name_or_path", "train_from_scratch", "attention", "train_file", "eval_file",
-                  "packing", "cutoff_len", "max_samples", "overwrite_cache", "disable_shuffling", "cache_dir",
-                  "max_steps", "num_train_epochs", "per_device_train_batch_size",
-                  "per_device_eval_batch_size", "gradient_accumulation_steps", "learning_rate",
-                  "lr_scheduler_type", "warmup_steps", "warmup_ratio", "weight_decay", "adam_beta1",
-                  "adam_beta2", "adam_epsilon", "max_grad_norm", "optim", "bf16", "seed",
-                  "gradient_checkpointing", "eval_steps", "max_eval_tokens", "output_dir",
-                  "overwrite_output_dir", "resume_from_checkpoint", "logging_steps", "save_steps",
-                  "save_total_limit", "plot_loss", "sequence_parallel_size", "ulysses_degree",
-                  "tensor_parallel_size", "nproc", "threads_per_rank", "ddp_timeout", "prompt",
-                  "max_new_tokens", "apply_chat_template", "add_special_tokens", "do_sample"));
+      ElementsAre("stage", "model_name_or_path", "train_from_scratch", "attention", "sliding_window",
+                  "position_embedding", "causal", "sparse_attention.mode", "sparse_attention.block",
+                  "sparse_attention.num_local_blocks", "sparse_attention.num_global_blocks",
+                  "sparse_attention.mask_file", "train_file", "eval_file", "packing", "cutoff_len",
+                  "max_samples", "overwrite_cache", "disable_shuffling", "cache_dir", "max_steps",
+                  "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size",
+                  "gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "warmup_steps",
+                  "warmup_ratio", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
+                  "optim", "bf16", "seed", "gradient_checkpointing", "eval_steps", "max_eval_tokens",
+                  "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "logging_steps",
+                  "save_steps", "save_total_limit", "plot_loss", "sequence_parallel_size",
+                  "sequence_parallel_method", "ulysses_degree", "sequence_parallel_order", "cp_window_size",
+                  "ulysses_chunks", "tensor_parallel_size", "nproc", "threads_per_rank", "ddp_timeout",
+                  "prompt", "max_new_tokens", "apply_chat_template", "add_special_tokens", "do_sample"));
 }
 
 TEST(Settings, DefaultsAreThoseOfTheStruct) {
@@ -86,7 +89,8 @@ TEST(Settings, AliasesAndDashes) {
 
 TEST(Settings, ValuesThatAreTheStateOfAffairsAreAccepted) {
   const ResolvedSettings resolved =
-      from_words({"--context-parallel-algo", "ulysses_cp_algo", "--fp16", "False", "--zero_stage", "0",
+      from_words({"--use-cp-send-recv-overlap", "--use-fused-ring-attention-update", "true",
+                  "--attention-mask-type", "causal", "--fp16", "False", "--zero_stage", "0",
                   "--finetuning_type", "full", "--do_train", "--seed", "3"});
   EXPECT_EQ(resolved.values.seed, 3);
 }
@@ -99,6 +103,103 @@ TEST(Settings, TwoSpellingsOfOneValueAreNoConflict) {
   EXPECT_EQ(from_text("sequence_parallel_size: 2", {"--ds-sequence-parallel-size", "4"})
                 .values.sequence_parallel_size,
             4);
+}
+
+TEST(Settings, AlgorithmsOfTheFieldAreMethods) {
+  const std::pair<const char*, const char*> cases[] = {{"ulysses_cp_algo", "ulysses"},
+                                                       {"megatron_cp_algo", "ring"},
+                                                       {"hybrid_cp_algo", "hybrid"},
+                                                       {"kvallgather_cp_algo", "kv_allgather"}};
+  for (const auto& [theirs, ours] : cases) {
+    const ResolvedSettings resolved =
+        from_words({"--context-parallel-size", "4", "--context-parallel-algo", theirs});
+    EXPECT_EQ(resolved.values.sequence_parallel_method, ours);
+    EXPECT_EQ(resolved.as_typed("sequence_parallel_method"), str("--context-parallel-algo ", theirs));
+    EXPECT_EQ(from_text(str("context_parallel_algo: ", theirs)).values.sequence_parallel_method, ours);
+  }
+  const ResolvedSettings grid =
+      from_words({"--context-parallel-size", "8", "--context-parallel-algo", "hybrid_cp_algo",
+                  "--ulysses-degree-in-cp", "2", "--cp-window-size", "2"});
+  EXPECT_EQ(grid.values.sequence_parallel_size, 8);
+  EXPECT_EQ(grid.values.ulysses_degree, 2);
+  EXPECT_EQ(grid.values.cp_window_size, 2);
+  EXPECT_EQ(from_words({"--cp-comm-type", "p2p"}).values.sequence_parallel_method, "ring");
+  EXPECT_EQ(from_words({"--cp-comm-type=a2a+p2p"}).values.sequence_parallel_method, "hybrid");
+  EXPECT_EQ(from_words({"--position-embedding-type", "alibi"}).values.position_embedding, "alibi");
+}
+
+TEST(Settings, SizesOfTheFieldMeanUlysses) {
+  EXPECT_EQ(from_words({"--sequence-parallel-size", "4"}).values.sequence_parallel_method, "auto");
+  const ResolvedSettings context = from_words({"--context-parallel-size", "4"});
+  EXPECT_EQ(context.values.sequence_parallel_method, "ulysses");
+  EXPECT_EQ(context.as_typed("sequence_parallel_method"), "--context-parallel-size 4");
+  const ResolvedSettings deepspeed = from_words({"--ds-sequence-parallel-size", "4"});
+  EXPECT_EQ(deepspeed.values.sequence_parallel_method, "ulysses");
+  EXPECT_EQ(deepspeed.origin.at("sequence_parallel_method"), "--ds-sequence-parallel-size");
+  EXPECT_EQ(from_words({"--context-parallel-size", "4", "--sequence_parallel_method", "ring"})
+                .values.sequence_parallel_method,
+            "ring");
+  EXPECT_EQ(from_words({"--context-parallel-size", "1"}).values.sequence_parallel_method, "auto");
+  EXPECT_EQ(from_words({"--ds-sequence-parallel-size", "1", "--sequence_parallel_method", "ring"})
+                .values.sequence_parallel_method,
+            "ring");
+  // a later size in our own words takes the meaning back
+  EXPECT_EQ(from_text("context_parallel_size: 2", {"--sequence_parallel_size", "4"})
+                .values.sequence_parallel_method,
+            "auto");
+}
+
+TEST(Settings, FlashFlagsChooseTheKernel) {
+  struct Case {
+    Words words;
+    const char* kernel;
+  };
+  const Case cases[] = {{{"--use-flash-attn"}, "flash"},        {{"--use_flash_attn", "false"}, "auto"},
+                        {{"--use-flash-attn-triton"}, "flash"}, {{"--flash_attn"}, "flash"},
+                        {{"--flash_attn", "True"}, "flash"},    {{"--flash_attn", "fa2"}, "flash"},
+                        {{"--flash_attn", "False"}, "naive"},   {{"--flash_attn", "disabled"}, "naive"},
+                        {{"--flash_attn", "sdpa"}, "aten"},     {{"--flash_attn", "auto"}, "auto"},
+                        {{"--attention", "ithaca"}, "ithaca"}};
+  for (const Case& one : cases)
+    EXPECT_EQ(from_words(one.words).values.attention, one.kernel) << one.words.back();
+  EXPECT_THAT(from_words({"--use-flash-attn-triton"}).notes,
+              ElementsAre(HasSubstr("--use-flash-attn-triton: there is no Triton")));
+  EXPECT_THAT(from_words({"--use-flash-attn"}).notes, IsEmpty());
+  // two spellings of one kernel
+  EXPECT_EQ(from_words({"--use-flash-attn", "--flash_attn", "fa2"}).values.attention, "flash");
+}
+
+TEST(Settings, NumbersWithAWord) {
+  EXPECT_EQ(from_words({"--ulysses_degree", "auto"}).values.ulysses_degree, 0);
+  EXPECT_EQ(from_words({"--ulysses_degree", "3"}).values.ulysses_degree, 3);
+  EXPECT_EQ(from_words({}).values.sliding_window, -1);
+  EXPECT_EQ(from_text("sliding_window: 0").values.sliding_window, 0);
+  EXPECT_EQ(from_text("sliding_window: 64", {"--sliding_window", "config"}).values.sliding_window, -1);
+  EXPECT_THAT(settings_to_yaml(from_words({})), testing::AllOf(HasSubstr("sliding_window: config  # default"),
+                                                               HasSubstr("ulysses_degree: auto  # default")));
+}
+
+TEST(Settings, AGroupIsAMappingInAFileAndDottedOnTheCommandLine) {
+  const std::string yaml =
+      "seed: 1\nsparse_attention:\n  mode: fixed\n  block: 64\n  num-local-blocks: 8\ncausal: false\n";
+  for (const ResolvedSettings& resolved :
+       {from_text(yaml),
+        from_text("sparse-attention: {mode: fixed, block: 64, num_local_blocks: 8}\ncausal: false"),
+        from_text(
+            R"({"sparse_attention": {"mode": "fixed", "block": 64, "num_local_blocks": 8}, "causal": false})",
+            {}, "a.json"),
+        from_words({"--sparse_attention", "fixed", "--sparse-attention.block", "64",
+                    "sparse_attention.num_local_blocks=8", "--causal", "false"})}) {
+    EXPECT_EQ(resolved.values.sparse_attention_mode, "fixed");
+    EXPECT_EQ(resolved.values.sparse_attention_block, 64);
+    EXPECT_EQ(resolved.values.sparse_attention_num_local_blocks, 8);
+    EXPECT_EQ(resolved.values.sparse_attention_num_global_blocks, 1);
+    EXPECT_FALSE(resolved.values.causal);
+  }
+  EXPECT_EQ(from_text(yaml).origin.at("sparse_attention.block"), "run.yaml:4");
+  EXPECT_EQ(from_text(yaml, {"--sparse_attention.block", "32"}).values.sparse_attention_block, 32);
+  EXPECT_EQ(from_text(settings_to_yaml(from_text(yaml))).values.sparse_attention_block, 64);
+  EXPECT_EQ(from_text("sparse_attention: {block: null}").values.sparse_attention_block, 16);
 }
 
 TEST(Settings, BooleanForms) {
@@ -121,6 +222,8 @@ TEST(Settings, BooleanForms) {
 TEST(Settings, WordsThatAreAlsoBooleans) {
   EXPECT_EQ(from_words({"--gradient_checkpointing"}).values.gradient_checkpointing, "full");
   EXPECT_EQ(from_words({"--gradient_checkpointing", "True"}).values.gradient_checkpointing, "full");
+  EXPECT_EQ(from_words({"--gradient_checkpointing", "keep_attention"}).values.gradient_checkpointing,
+            "keep_attention");
   EXPECT_EQ(from_text("gradient_checkpointing: no").values.gradient_checkpointing, "false");
   EXPECT_EQ(from_words({"--resume_from_checkpoint"}).values.resume_from_checkpoint, "true");
   EXPECT_EQ(from_words({"--resume_from_checkpoint", "out/checkpoint-3"}).values.resume_from_checkpoint,

@@ -1,12 +1,17 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "ithaca/config/attention_settings.h"
+#include "ithaca/config/sequence_plan.h"
 #include "ithaca/config/settings.h"
+#include "ithaca/config/settings_table.h"
 
 namespace fs = std::filesystem;
 
 namespace ithaca {
 namespace {
+
+constexpr const char* kAtenCannot = ": PyTorch's kernel cannot do that; choose attention auto or ithaca";
 
 struct Check {
   const ResolvedSettings& resolved;
@@ -107,27 +112,60 @@ void check_training(const Check& check) {
 }
 
 void check_attention(const Check& check) {
-  const std::string& attention = check.values().attention;
-  if (attention == "flash" || attention == "cudnn")
-    check.problems.add(
-        str(check.typed("attention"),
-            ": needs an NVIDIA GPU, and this version computes on the CPU; choose auto, aten or naive"));
+  const Settings& s = check.values();
+  if (s.attention == "cudnn")
+    check.problems.add(str(
+        check.typed("attention"),
+        ": needs an NVIDIA GPU, and this version computes on the CPU; choose auto, ithaca, aten or naive"));
+  if (s.attention != "aten") return;
+  for (const auto& [name, used] : {std::pair{"sliding_window", s.sliding_window > 0},
+                                   {"position_embedding", s.position_embedding == "alibi"},
+                                   {"sparse_attention.mode", s.sparse_attention_mode != "dense"}})
+    if (used) check.problems.add(str(check.typed(name), " with ", check.typed("attention"), kAtenCannot));
 }
 
-void check_ulysses(const Check& check) {
+// A key of sparse_attention that the mode does not read, unless it says what is so anyway (saved settings do).
+void refuse_unread_key(const Check& check, const char* name, const char* mode) {
+  const SettingInfo& info = *find_setting(name);
+  if (value_text(info, check.values()) != value_text(info, Settings{}))
+    check.problems.add(str(check.typed(name), " with ", check.typed("sparse_attention.mode"),
+                           ": expected sparse_attention.mode ", mode, ", or to leave it out"));
+}
+
+void check_block_mask(const Check& check) {
   const Settings& s = check.values();
-  const int64_t size = s.sequence_parallel_size, degree = s.ulysses_degree;
-  if (degree == 0 || degree == size) return;
-  const std::string both = check.typed("ulysses_degree") + " with " + check.typed("sequence_parallel_size");
-  if (size == 1)
-    check.problems.add(
-        str(both, ": expected sequence_parallel_size ", degree, " too (ulysses_degree is its share)"));
-  else if (degree > size || size % degree != 0)
-    check.problems.add(str(both, ": ", size, " is not divisible by ", degree, "; give ulysses_degree ", size,
-                           ", or leave it out"));
-  else
-    check.problems.add(str(both, ": needs a ring of ", size / degree,
-                           ", which comes later; give ulysses_degree ", size, ", or leave it out"));
+  const std::string typed = check.typed("sparse_attention.mask_file");
+  if (s.sparse_attention_mask_file.empty()) {
+    check.problems.add(str("sparse_attention.mask_file is missing: ", check.typed("sparse_attention.mode"),
+                           " needs a text file, a line of zeros and ones for each block of queries"));
+    return;
+  }
+  try {
+    const int64_t covered = read_block_mask(s.sparse_attention_mask_file).blocks * s.sparse_attention_block;
+    if (covered < s.cutoff_len)
+      check.problems.add(
+          str(typed, ": its blocks cover ", covered, " tokens (", check.typed("sparse_attention.block"),
+              "), and rows have ", check.typed("cutoff_len"), "; expected a mask of at least ",
+              (s.cutoff_len + s.sparse_attention_block - 1) / s.sparse_attention_block, " blocks"));
+  } catch (const UserError& mistake) {
+    check.problems.add(str(typed, ": ", mistake.what()));
+  }
+}
+
+void check_sparse(const Check& check) {
+  const Settings& s = check.values();
+  const std::string& mode = s.sparse_attention_mode;
+  if (mode == "dense") refuse_unread_key(check, "sparse_attention.block", "fixed or mask");
+  if (mode != "mask") refuse_unread_key(check, "sparse_attention.mask_file", "mask");
+  if (mode != "fixed") {
+    refuse_unread_key(check, "sparse_attention.num_local_blocks", "fixed");
+    refuse_unread_key(check, "sparse_attention.num_global_blocks", "fixed");
+  }
+  if (mode == "mask") check_block_mask(check);
+  if (mode == "fixed" && s.sparse_attention_num_global_blocks > s.sparse_attention_num_local_blocks)
+    check.problems.add(str(check.typed("sparse_attention.num_global_blocks"), " with ",
+                           check.typed("sparse_attention.num_local_blocks"),
+                           ": expected at most as many (they are the last blocks of a window)"));
 }
 
 void check_layout(const Check& check) {
@@ -136,7 +174,7 @@ void check_layout(const Check& check) {
   if (s.tensor_parallel_size > 1)
     check.problems.add(str(check.typed("tensor_parallel_size"),
                            ": tensor parallelism comes later; only 1 is accepted so far"));
-  check_ulysses(check);
+  check_sequence_settings(check.resolved, check.problems);
   if (check.command == "generate") {
     if (world > 1)
       check.problems.add(str("generate runs on one rank; this run has ", world, " (", check.typed("nproc"),
@@ -184,6 +222,7 @@ void check_settings(const ResolvedSettings& settings, int64_t world_size, Proble
   check_required(check);
   check_files(check);
   check_attention(check);
+  check_sparse(check);
   if (command != "generate" && !settings.values.output_dir.empty()) check_output_place(check);
   check_layout(check);
   if (command == "train") check_training(check);
@@ -212,16 +251,20 @@ void check_output_dir(const ResolvedSettings& settings, Problems& problems) {
                      " says not to go on from them; choose another folder or add --overwrite_output_dir"));
 }
 
-void check_model_layout(const ResolvedSettings& settings, const ModelConfig& model, int64_t world_size,
+void check_model_layout(const ResolvedSettings& settings, const ModelConfig& model, int64_t /*world_size*/,
                         Problems& problems) {
   const Settings& s = settings.values;
-  const int64_t degree = s.ulysses_degree > 0 ? s.ulysses_degree : s.sequence_parallel_size;
-  if (degree <= model.num_attention_heads) return;
-  const char* flag = s.ulysses_degree > 0 ? "ulysses_degree" : "sequence_parallel_size";
-  problems.add(str(settings.as_typed(flag), ": the model has ", model.num_attention_heads,
-                   " query heads, and Ulysses gives each rank at least one; give sequence_parallel_size ",
-                   model.num_attention_heads,
-                   " or less and let the other ranks share the data (the hybrid with ring comes later)"));
+  check_sequence_heads(settings, model, problems);
+  if (uses_alibi(s, model) != model.alibi && !s.train_from_scratch)
+    problems.add(str(settings.as_typed("position_embedding"), ": the weights were trained with ",
+                     model.alibi ? "alibi" : "rope",
+                     "; leave it out, or train new ones (train_from_scratch)"));
+  if (s.attention != "aten") return;
+  if (s.sliding_window < 0 && model.sliding_window > 0)
+    problems.add(str(settings.as_typed("attention"), " with sliding_window ", model.sliding_window,
+                     " of the model's config.json", kAtenCannot));
+  if (s.position_embedding == "config" && model.alibi)
+    problems.add(str(settings.as_typed("attention"), " with alibi of the model's config.json", kAtenCannot));
 }
 
 }  // namespace ithaca

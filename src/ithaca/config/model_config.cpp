@@ -19,7 +19,7 @@ constexpr int64_t kMaxVocabulary = int64_t{1} << 28;
 constexpr int64_t kMaxPositions = int64_t{1} << 40;
 
 void read_architecture(ConfigReader& reader, ModelConfig& config) {
-  constexpr const char* kKnown = "LlamaForCausalLM, MistralForCausalLM (without a sliding window)";
+  constexpr const char* kKnown = "LlamaForCausalLM, MistralForCausalLM";
   const Json* list = reader.find("architectures");
   if (!list || !list->is_array() || list->empty() || !list->front().is_string()) {
     reader.problem("architectures", list, str("a list with one name; known: ", kKnown));
@@ -73,10 +73,11 @@ void read_behaviour(ConfigReader& reader, ModelConfig& config) {
     reader.add(
         "quantization_config: quantized weights are not supported; expected float32, bfloat16 or float16 "
         "weights");
+  config.alibi = reader.boolean("alibi", false);
   if (config.architecture == "MistralForCausalLM") {
-    // transformers takes an absent key for a window of 4096 tokens
+    // transformers takes an absent key for a window of 4096 tokens, and null for none
     if (!reader.find("sliding_window") || reader.has_value("sliding_window"))
-      reader.problem("sliding_window", reader.find("sliding_window"), "null (sliding windows come later)");
+      config.sliding_window = reader.size("sliding_window", kMaxPositions, 4096);
     return;  // its layers have no biases, whatever the file says
   }
   config.attention_bias = reader.boolean("attention_bias", false);

@@ -46,7 +46,9 @@ struct ModelConfig {
   bool attention_bias = false;
   bool mlp_bias = false;
   RopeConfig rope;
-  std::string dtype;  // torch_dtype | dtype: float32, bfloat16, float16 or empty
+  int64_t sliding_window = 0;  // tokens; 0: none (Mistral's key)
+  bool alibi = false;  // ALiBi in the place of rotary embedding (Falcon's key; written by our own export)
+  std::string dtype;   // torch_dtype | dtype: float32, bfloat16, float16 or empty
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_ids;  // one or many in the file
   std::shared_ptr<const Json> raw;     // the file as read, for export

@@ -37,15 +37,6 @@ bool in_range(const SettingInfo& info, double value) {
   return (info.above_minimum ? value > info.minimum : value >= info.minimum) && value <= info.maximum;
 }
 
-bool is_choice(std::string_view choices, std::string_view word) {
-  while (!choices.empty()) {
-    const std::size_t bar = std::min(choices.find('|'), choices.size());
-    if (choices.substr(0, bar) == word) return true;
-    choices.remove_prefix(std::min(bar + 1, choices.size()));
-  }
-  return false;
-}
-
 std::string number_text(double value) {
   char buffer[32];
   const auto [end, error] = std::to_chars(buffer, buffer + sizeof buffer, value);
@@ -71,6 +62,15 @@ std::optional<std::string> set_text(const SettingInfo& info, std::string_view te
 
 }  // namespace
 
+bool is_choice(std::string_view choices, std::string_view word) {
+  while (!choices.empty()) {
+    const std::size_t bar = std::min(choices.find('|'), choices.size());
+    if (choices.substr(0, bar) == word) return true;
+    choices.remove_prefix(std::min(bar + 1, choices.size()));
+  }
+  return false;
+}
+
 std::optional<bool> parse_boolean(std::string_view word) {
   const std::string lower = lower_case(word);
   for (const char* yes : {"true", "t", "yes", "y", "on", "1"})
@@ -88,6 +88,10 @@ std::optional<std::string> set_value(const SettingInfo& info, std::string_view t
     if (!value) return expected_text(info);
     settings.** field = *value;
   } else if (const auto* field = std::get_if<int64_t Settings::*>(&info.member)) {
+    if (!info.word.empty() && text == info.word) {
+      settings.** field = info.word_value;
+      return std::nullopt;
+    }
     const auto value = parse_integer(text);
     if (!value || !in_range(info, static_cast<double>(*value))) return expected_text(info);
     settings.** field = *value;
@@ -104,7 +108,8 @@ std::string value_text(const SettingInfo& info, const Settings& settings) {
   if (const auto* field = std::get_if<bool Settings::*>(&info.member))
     return settings.**field ? "true" : "false";
   if (const auto* field = std::get_if<int64_t Settings::*>(&info.member))
-    return std::to_string(settings.**field);
+    return !info.word.empty() && settings.**field == info.word_value ? std::string(info.word)
+                                                                     : std::to_string(settings.**field);
   return number_text(settings.*std::get<double Settings::*>(info.member));
 }
 
@@ -121,6 +126,7 @@ std::string expected_text(const SettingInfo& info) {
     text += (info.above_minimum ? " above " : " from ") + bound_text(info.minimum);
   if (std::isfinite(info.maximum))
     text += (info.above_minimum ? ", at most " : " to ") + bound_text(info.maximum);
+  if (!info.word.empty()) text += str(", or ", info.word);
   return text;
 }
 

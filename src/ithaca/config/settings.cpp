@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "ithaca/base/file.h"
 #include "ithaca/config/settings_source.h"
@@ -32,10 +33,17 @@ bool is_flag(std::string_view argument) {
 
 // A flag without a value means true where that is a value.
 bool may_stand_alone(std::string_view key) {
-  const SettingInfo* info = find_setting(with_underscores(key));
-  return info ? info->boolean_words || std::holds_alternative<bool Settings::*>(info->member)
-              : with_underscores(key) == "use_flash_attn" || with_underscores(key) == "fp16" ||
-                    with_underscores(key) == "do_train";
+  const std::string name = with_underscores(key);
+  if (const SettingInfo* info = find_setting(name))
+    return info->boolean_words || std::holds_alternative<bool Settings::*>(info->member);
+  if (const FieldName* field = find_field_name(name)) return field->boolean_words;
+  const FixedSetting* fixed = find_fixed_setting(name);
+  return fixed && parse_boolean(fixed->accepted);
+}
+
+bool is_known(std::string_view key) {
+  const std::string name = with_underscores(key);
+  return find_setting(name) || find_field_name(name) || find_fixed_setting(name);
 }
 
 // Reads arguments[at] and the value it takes; returns the index of the next argument.
@@ -54,7 +62,7 @@ std::size_t read_flag(const std::vector<std::string>& arguments, std::size_t at,
     }
   } else if (!next) {
     // an unknown flag is told as such by name, not for its missing value
-    if (find_setting(with_underscores(key)) || find_fixed_setting(with_underscores(key)))
+    if (is_known(key))
       problems.add(str(argument, " needs a value: ", argument, " VALUE"));
     else
       settings.push_back({key, "", argument, argument});
@@ -112,6 +120,60 @@ void read_warmup_share(std::vector<WrittenSetting>& from_file, std::vector<Writt
     }
 }
 
+// Their word for ours; nothing if they have no such word.
+std::optional<std::string_view> our_value(const FieldName& field, std::string_view theirs) {
+  for (std::string_view rest = field.values; !rest.empty();) {
+    const std::string_view pair = rest.substr(0, rest.find('|'));
+    rest.remove_prefix(std::min(pair.size() + 1, rest.size()));
+    const std::size_t equals = pair.find('=');
+    if (pair.substr(0, equals) == theirs) return pair.substr(equals + 1);
+  }
+  return std::nullopt;
+}
+
+std::string their_words(const FieldName& field) {
+  std::string words;
+  for (std::string_view rest = field.values; !rest.empty();) {
+    const std::string_view pair = rest.substr(0, rest.find('|'));
+    rest.remove_prefix(std::min(pair.size() + 1, rest.size()));
+    words += str(words.empty() ? "" : ", ", pair.substr(0, pair.find('=')));
+  }
+  return words;
+}
+
+// The names of the field become settings of ours. Returns what is left of `written`.
+std::vector<WrittenSetting> translated(std::vector<WrittenSetting> written, ResolvedSettings& resolved,
+                                       Problems& problems) {
+  std::vector<WrittenSetting> ours;
+  for (WrittenSetting& one : written) {
+    const std::string name = with_underscores(one.key);
+    const FieldName* field = find_field_name(name);
+    if (!field) {
+      // DeepSpeed's size is Ulysses'
+      const bool ulysses = name == "ds_sequence_parallel_size" && one.value != "1";
+      ours.push_back(one);
+      if (!ulysses) continue;
+      one.setting = "sequence_parallel_method";
+      one.value = "ulysses";
+      ours.push_back(std::move(one));
+      continue;
+    }
+    const auto boolean = field->boolean_words ? parse_boolean(one.value) : std::nullopt;
+    const auto value = our_value(*field, boolean ? *boolean ? "true" : "false" : one.value);
+    if (!value) {
+      problems.add(str(one.typed, ": expected one of ", their_words(*field),
+                       is_choice(field->later, one.value) ? " (that one is not built)" : ""));
+      continue;
+    }
+    if (value->empty()) continue;
+    if (!field->note.empty()) resolved.notes.push_back(str(one.typed, ": ", field->note));
+    one.setting = field->setting;
+    one.value = *value;
+    ours.push_back(std::move(one));
+  }
+  return ours;
+}
+
 // Applies what one source (the file, or the command line) says.
 void apply(const std::vector<WrittenSetting>& written, ResolvedSettings& resolved, Problems& problems) {
   std::map<std::string_view, const WrittenSetting*> earlier;
@@ -130,19 +192,33 @@ void apply(const std::vector<WrittenSetting>& written, ResolvedSettings& resolve
         problems.add(str(one.typed, ": unknown setting; ", advice_for(name, one.from_file)));
       continue;
     }
+    const std::string setting(info->name);
     if (const WrittenSetting*& before = earlier[info->name];
         !before || before->key == one.key || same_value(*info, *before, one))
       before = &one;
     else
-      problems.add(str(before->typed, " and ", one.typed, " are two spellings of ", info->name,
+      problems.add(str(before->typed, " and ", one.typed, " are two spellings of ", setting,
                        " with different values; give one"));
     if (const auto expected = set_value(*info, one.value, resolved.values)) {
       problems.add(str(one.typed, ": expected ", *expected));
       continue;
     }
-    resolved.origin[std::string(info->name)] = one.origin;
-    resolved.spelling[std::string(info->name)] = one.typed;
+    resolved.origin[setting] = one.origin;
+    resolved.spelling[setting] = one.typed;
+    resolved.key[setting] = with_underscores(one.key);
   }
+}
+
+// MindSpeed's size without an algorithm means Ulysses here.
+void imply_method(ResolvedSettings& resolved) {
+  const std::string size = "sequence_parallel_size", method = "sequence_parallel_method";
+  if (resolved.is_given(method) || resolved.values.sequence_parallel_size == 1 || !resolved.is_given(size) ||
+      resolved.key.at(size) != "context_parallel_size")
+    return;
+  resolved.values.sequence_parallel_method = "ulysses";
+  resolved.origin[method] = resolved.origin.at(size);
+  resolved.spelling[method] = resolved.spelling.at(size);
+  resolved.key[method] = resolved.key.at(size);
 }
 
 std::vector<WrittenSetting> read_text(std::string_view text, const std::string& name, Problems& problems) {
@@ -163,12 +239,15 @@ ResolvedSettings resolve(std::vector<WrittenSetting> from_file, const std::vecto
   for (const std::string& name : setting_names()) resolved.origin[name] = "default";
   std::vector<WrittenSetting> from_words = read_arguments(arguments, problems);
   for (const WrittenSetting& one : from_words) {
-    const SettingInfo* info = find_setting(with_underscores(one.key));
-    resolved.typed.push_back({info ? std::string(info->name) : one.key, one.words});
+    const std::string name = with_underscores(one.key);
+    const SettingInfo* info = find_setting(name);
+    const FieldName* field = find_field_name(name);
+    resolved.typed.push_back({std::string(info ? info->name : field ? field->setting : one.key), one.words});
   }
   read_warmup_share(from_file, from_words);
-  apply(from_file, resolved, problems);
-  apply(from_words, resolved, problems);
+  apply(translated(std::move(from_file), resolved, problems), resolved, problems);
+  apply(translated(std::move(from_words), resolved, problems), resolved, problems);
+  imply_method(resolved);
   return resolved;
 }
 

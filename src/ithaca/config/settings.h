@@ -20,7 +20,15 @@ struct Settings {
   std::string model_name_or_path;
   bool train_from_scratch =
       false;  // weights drawn from the seed; model_name_or_path is a folder with config.json, or that file
-  std::string attention = "auto";  // auto | naive | aten | flash | cudnn
+  std::string attention = "auto";  // auto | naive | ithaca | aten | flash | cudnn
+  // attention pattern; what is in force together with config.json: config/attention_settings.h
+  int64_t sliding_window = -1;                // tokens; 0: none; -1 (the word config): as config.json says
+  std::string position_embedding = "config";  // config (as config.json says) | rope | alibi
+  bool causal = true;
+  std::string sparse_attention_mode = "dense";  // dense | fixed | mask
+  int64_t sparse_attention_block = 16;          // tokens a block
+  int64_t sparse_attention_num_local_blocks = 4, sparse_attention_num_global_blocks = 1;  // fixed
+  std::string sparse_attention_mask_file;                                                 // mask
   // data
   std::string train_file;  // .txt (one document) or .jsonl (key text, a document a line)
   std::string eval_file;
@@ -46,7 +54,7 @@ struct Settings {
   std::string optim = "adamw_torch_fused";  // adamw_torch_fused | adamw_torch | sgd
   bool bf16 = false;
   int64_t seed = 42;
-  std::string gradient_checkpointing = "false";  // false | full (true is full)
+  std::string gradient_checkpointing = "false";  // false | full (true is full) | keep_attention
   // evaluation during training
   int64_t eval_steps = 0;       // 0: none
   int64_t max_eval_tokens = 0;  // 0: all of eval_file
@@ -61,7 +69,12 @@ struct Settings {
   bool plot_loss = false;
   // layout
   int64_t sequence_parallel_size = 1;
-  int64_t ulysses_degree = 0;  // 0: sequence_parallel_size
+  // auto | ulysses | ring | hybrid | double_ring | kv_allgather; the degrees that follow: config/sequence_plan.h
+  std::string sequence_parallel_method = "auto";
+  int64_t ulysses_degree = 0;                             // 0 (the word auto): by sequence_plan.h
+  std::string sequence_parallel_order = "ulysses_inner";  // ulysses_inner | ring_inner
+  int64_t cp_window_size = 1;                             // ranks of the inner ring; 1: a single ring
+  int64_t ulysses_chunks = 1;  // head groups whose exchange runs behind the attention of the one before
   int64_t tensor_parallel_size = 1;
   int64_t nproc = 0;             // local ranks; 0: one
   int64_t threads_per_rank = 0;  // 0: cores / local ranks
@@ -86,6 +99,9 @@ struct ResolvedSettings {
     std::string setting, words;  // words: "--flag value", quoted for a shell
   };
   std::vector<Typed> typed;  // on the command line, in order
+  std::map<std::string, std::string>
+      key;                         // by setting name, of what was given: the name used, with underscores
+  std::vector<std::string> notes;  // for the log, once: what a word of the field means here
 
   bool is_given(const std::string& name) const { return origin.at(name) != "default"; }
   // How the user knows this setting: its spelling, or "cutoff_len 2048 (default)".
@@ -137,7 +153,8 @@ void check_settings(const ResolvedSettings& settings, int64_t world_size, Proble
 // only one process may ask: once rank 0 has begun to write there, the others would find the folder in use.
 void check_output_dir(const ResolvedSettings& settings, Problems& problems);
 
-// Problems between the layout and the model (Ulysses beyond the query heads); before any collective.
+// Problems between settings and model (Ulysses beyond the query heads, a position embedding that the weights
+// were not trained with); before any collective.
 void check_model_layout(const ResolvedSettings& settings, const ModelConfig& model, int64_t world_size,
                         Problems& problems);
 

@@ -7,6 +7,7 @@
 
 #include "ithaca/base/json.h"
 #include "ithaca/config/settings_source.h"
+#include "ithaca/config/settings_table.h"
 
 namespace ithaca {
 namespace {
@@ -22,7 +23,8 @@ WrittenSetting written(const std::string& key, const std::string& value, const s
   return {key, value, where, shortened(str(where, ": ", key, ": ", value)), true};
 }
 
-// Expects one flat mapping; every second scalar at depth 1 is a key.
+// Expects one flat mapping, in which a group of settings (sparse_attention) may be a mapping of its own; every
+// second scalar at the depth of settings is a key.
 class FlatMapping : public YAML::EventHandler {
  public:
   FlatMapping(const std::string& name, Problems& problems) : name_(name), problems_(problems) {}
@@ -54,10 +56,15 @@ class FlatMapping : public YAML::EventHandler {
     if (anchor != 0) refuse(mark, "anchors (&name) are not accepted; write the value out");
     if (depth_ == 0)
       ++depth_;
+    else if (depth_ == 1 && key_ && is_setting_group(*key_))
+      open_group();
     else
       open_nested(mark, "a mapping");
   }
-  void OnMapEnd() override { --depth_; }
+  void OnMapEnd() override {
+    --depth_;
+    if (depth_ == 1) group_.clear();
+  }
 
  private:
   std::string where(const YAML::Mark& mark) const { return str(name_, ":", mark.line + 1); }
@@ -65,9 +72,17 @@ class FlatMapping : public YAML::EventHandler {
     throw UserError(str(where(mark), ": ", why));
   }
 
+  int settings_depth() const { return group_.empty() ? 1 : 2; }
+
+  void open_group() {
+    group_ = *key_ + ".";
+    key_.reset();
+    ++depth_;
+  }
+
   void open_nested(const YAML::Mark& mark, const char* what) {
     if (depth_ == 0) refuse(mark, str("expected settings as `name: value` lines, not ", what));
-    if (depth_ == 1) {
+    if (depth_ == settings_depth()) {
       if (!key_) refuse(mark, str(what, " cannot be the name of a setting"));
       problems_.add(
           str(where(mark), ": ", shortened(*key_), " is ", what, "; expected one value (settings are flat)"));
@@ -79,9 +94,9 @@ class FlatMapping : public YAML::EventHandler {
   void scalar(const YAML::Mark& mark, YAML::anchor_t anchor, std::optional<std::string> value) {
     if (anchor != 0) refuse(mark, "anchors (&name) are not accepted; write the value out");
     if (depth_ == 0) refuse(mark, "expected settings as `name: value` lines");
-    if (depth_ > 1) return;  // inside a value that was refused already
+    if (depth_ > settings_depth()) return;  // inside a value that was refused already
     if (!key_) {
-      key_ = value.value_or("null");
+      key_ = group_ + value.value_or("null");
       key_line_ = where(mark);
       return;
     }
@@ -94,6 +109,7 @@ class FlatMapping : public YAML::EventHandler {
   const std::string& name_;
   Problems& problems_;
   int depth_ = 0;
+  std::string group_;  // "sparse_attention." inside that mapping
   std::optional<std::string> key_;
   std::string key_line_;
   std::set<std::string> seen_;
@@ -133,16 +149,23 @@ std::vector<WrittenSetting> read_json_settings(std::string_view text, const std:
     throw UserError(str(name, ": expected one object of settings, {\"name\": value, ...}"));
   std::vector<WrittenSetting> settings;
   std::size_t looked_up = 0;
-  for (const auto& [key, value] : json.items()) {
-    if (value.is_null()) continue;
-    // finding a line costs a scan of the file; a file with more keys than this is not a person's
-    const std::string where = ++looked_up <= 256 ? str(name, ":", line_of_key(text, key)) : name;
-    if (value.is_structured())
-      problems.add(str(where, ": ", shortened(key), " is ", value.is_array() ? "a list" : "an object",
-                       "; expected one value (settings are flat)"));
-    else
-      settings.push_back(written(key, value.is_string() ? value.get<std::string>() : value.dump(), where));
-  }
+  const auto read_members = [&](const auto& self, const Json& object, const std::string& group) -> void {
+    for (const auto& [key, value] : object.items()) {
+      if (value.is_null()) continue;
+      // finding a line costs a scan of the file; a file with more keys than this is not a person's
+      const std::string where = ++looked_up <= 256 ? str(name, ":", line_of_key(text, key)) : name;
+      if (group.empty() && value.is_object() && is_setting_group(key))
+        self(self, value, key + ".");
+      else if (value.is_structured())
+        problems.add(str(where, ": ", shortened(group + key), " is ",
+                         value.is_array() ? "a list" : "an object",
+                         "; expected one value (settings are flat)"));
+      else
+        settings.push_back(written(
+            group + key, value.is_string() ? value.template get<std::string>() : value.dump(), where));
+    }
+  };
+  read_members(read_members, json, "");
   return settings;
 }
 

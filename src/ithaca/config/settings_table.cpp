@@ -31,8 +31,59 @@ constexpr SettingInfo kSettings[] = {
     {.name = "attention",
      .group = "model",
      .member = &S::attention,
-     .help = "attention kernel; flash and cudnn need an NVIDIA GPU, which is not used yet",
-     .choices = "auto|naive|aten|flash|cudnn"},
+     .help = "attention kernel: ithaca (this project's, any pattern), aten (PyTorch's, without window, ALiBi "
+             "and sparse blocks), flash (on the CPU the same as ithaca), naive (all scores in memory); cudnn "
+             "needs an NVIDIA GPU, which is not used yet",
+     .choices = "auto|naive|ithaca|aten|flash|cudnn"},
+    {.name = "sliding_window",
+     .group = "model",
+     .member = &S::sliding_window,
+     .help = "a token sees this many tokens back, itself included; 0: no window; config: as config.json says",
+     .minimum = 0,
+     .maximum = 1 << 30,
+     .word = "config",
+     .word_value = -1},
+    {.name = "position_embedding",
+     .group = "model",
+     .member = &S::position_embedding,
+     .help = "config: as config.json says; another one only with train_from_scratch",
+     .choices = "config|rope|alibi"},
+    {.name = "causal",
+     .group = "model",
+     .member = &S::causal,
+     .help = "a token sees only what is before it; false: its whole document"},
+    {.name = "sparse_attention.mode",
+     .group = "model",
+     .member = &S::sparse_attention_mode,
+     .help = "block-sparse attention; fixed: a block sees its window of num_local_blocks and the last "
+             "num_global_blocks of every window; mask: what mask_file says. In a file also as a mapping, "
+             "sparse_attention: {mode: fixed, block: 64}",
+     .choices = "dense|fixed|mask",
+     .later = "variable|bigbird|bslongformer|local_sliding_window",
+     .aliases = {"sparse_attention"}},
+    {.name = "sparse_attention.block",
+     .group = "model",
+     .member = &S::sparse_attention_block,
+     .help = "tokens a block",
+     .minimum = 1,
+     .maximum = 1 << 20},
+    {.name = "sparse_attention.num_local_blocks",
+     .group = "model",
+     .member = &S::sparse_attention_num_local_blocks,
+     .help = "blocks a window (fixed)",
+     .minimum = 1,
+     .maximum = 1 << 20},
+    {.name = "sparse_attention.num_global_blocks",
+     .group = "model",
+     .member = &S::sparse_attention_num_global_blocks,
+     .help = "blocks of every window that all see (fixed)",
+     .minimum = 0,
+     .maximum = 1 << 20},
+    {.name = "sparse_attention.mask_file",
+     .group = "model",
+     .member = &S::sparse_attention_mask_file,
+     .help =
+         "text: a line for each block of queries, a 0 or 1 for each block of keys; causality cuts on top"},
 
     {.name = "train_file",
      .group = "data",
@@ -177,9 +228,8 @@ constexpr SettingInfo kSettings[] = {
      .member = &S::gradient_checkpointing,
      .help = "activation checkpointing per layer (true is full); false unless asked for, unlike "
              "LLaMA-Factory: it repeats "
-             "the forward pass",
-     .choices = "false|full",
-     .later = "keep_attention",
+             "the forward pass; keep_attention keeps what attention's backward needs and repeats the rest",
+     .choices = "false|full|keep_attention",
      .boolean_words = true},
 
     {.name = "eval_steps",
@@ -233,12 +283,39 @@ constexpr SettingInfo kSettings[] = {
      .minimum = 1,
      .maximum = kMaxRanks,
      .aliases = {"ds_sequence_parallel_size", "context_parallel_size"}},
+    {.name = "sequence_parallel_method",
+     .group = "layout",
+     .member = &S::sequence_parallel_method,
+     .help = "how they share it: ulysses (exchange heads), ring (keys and values go round), hybrid (both, a "
+             "grid of ring x ulysses), double_ring (ring with cp_window_size), kv_allgather (every rank gets "
+             "all keys and values); auto: ulysses where the heads divide, else what is estimated fastest "
+             "(`ithaca check` says why)",
+     .choices = "auto|ulysses|ring|hybrid|double_ring|kv_allgather"},
     {.name = "ulysses_degree",
      .group = "layout",
      .member = &S::ulysses_degree,
-     .help = "how many of them exchange heads; 0: all (ring comes later)",
+     .help = "how many of them exchange heads; the ring degree is sequence_parallel_size / ulysses_degree",
      .minimum = 0,
+     .maximum = kMaxRanks,
+     .word = "auto",
+     .aliases = {"ulysses_degree_in_cp"}},
+    {.name = "sequence_parallel_order",
+     .group = "layout",
+     .member = &S::sequence_parallel_order,
+     .help = "which axis of a hybrid's grid has neighbouring ranks",
+     .choices = "ulysses_inner|ring_inner"},
+    {.name = "cp_window_size",
+     .group = "layout",
+     .member = &S::cp_window_size,
+     .help = "ranks of the inner ring of a double ring; divides the ring degree; 1: a single ring",
+     .minimum = 1,
      .maximum = kMaxRanks},
+    {.name = "ulysses_chunks",
+     .group = "layout",
+     .member = &S::ulysses_chunks,
+     .help = "head groups: the exchange of one runs behind the attention of the one before",
+     .minimum = 1,
+     .maximum = 1 << 16},
     {.name = "tensor_parallel_size",
      .group = "layout",
      .member = &S::tensor_parallel_size,
@@ -288,28 +365,6 @@ constexpr SettingInfo kSettings[] = {
      .help = "only false so far (LLaMA-Factory's default is true): the likeliest token each time"},
 };
 
-constexpr FixedSetting kFixed[] = {
-    {"context_parallel_algo", "ulysses_cp_algo", "ring and hybrid sequence parallelism come later"},
-    {"ulysses_degree_in_cp", "", "hybrid sequence parallelism comes later"},
-    {"cp_window_size", "1", "ring sequence parallelism comes later"},
-    {"pipeline_parallel_size", "1", "pipeline parallelism comes later"},
-    {"pipeline_model_parallel_size", "1", "pipeline parallelism comes later"},
-    {"zero_stage", "0", "ZeRO comes later"},
-    {"deepspeed", "", "ZeRO comes later"},
-    {"do_train", "true", "`ithaca train` trains; `ithaca eval` and `ithaca generate` do the rest"},
-    {"fp16", "false", "float16 training comes later; bf16 exists"},
-    {"finetuning_type", "full", "LoRA comes later"},
-    {"lora_rank", "", "LoRA comes later"},
-    {"lora_alpha", "", "LoRA comes later"},
-    {"lora_dropout", "", "LoRA comes later"},
-    {"lora_target", "", "LoRA comes later"},
-    {"template", "", "fine-tuning on conversations (stage sft) comes later"},
-    {"dataset", "", "dataset_info.json comes later; name a text or jsonl file with train_file"},
-    {"dataset_dir", "", "dataset_info.json comes later; name a text or jsonl file with train_file"},
-    {"flash_attn", "auto", "choose the kernel with attention"},
-    {"use_flash_attn", "", "choose the kernel with attention"},
-};
-
 // Edits (insert, delete, replace, swap of neighbours) that turn a into b.
 int edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<int>> cost(a.size() + 1, std::vector<int>(b.size() + 1));
@@ -330,9 +385,6 @@ int edit_distance(std::string_view a, std::string_view b) {
 std::span<const SettingInfo> settings_table() {
   return kSettings;
 }
-std::span<const FixedSetting> fixed_settings() {
-  return kFixed;
-}
 
 const SettingInfo* find_setting(std::string_view name) {
   if (name.empty()) return nullptr;  // absent aliases are empty
@@ -341,9 +393,12 @@ const SettingInfo* find_setting(std::string_view name) {
   return nullptr;
 }
 
-const FixedSetting* find_fixed_setting(std::string_view name) {
-  const auto* found = std::ranges::find(kFixed, name, &FixedSetting::name);
-  return found == std::end(kFixed) ? nullptr : found;
+bool is_setting_group(std::string_view key) {
+  std::string name(key);
+  std::ranges::replace(name, '-', '_');
+  return std::ranges::any_of(kSettings, [&](const SettingInfo& info) {
+    return info.name.size() > name.size() && info.name.starts_with(name) && info.name[name.size()] == '.';
+  });
 }
 
 std::string nearest_setting(std::string_view name) {
@@ -359,7 +414,8 @@ std::string nearest_setting(std::string_view name) {
     consider(info.name);
     for (std::string_view alias : info.aliases) consider(alias);
   }
-  for (const FixedSetting& fixed : kFixed) consider(fixed.name);
+  for (const FieldName& field : field_names()) consider(field.name);
+  for (const FixedSetting& fixed : fixed_settings()) consider(fixed.name);
   if (fewest > static_cast<int>(name.size() / 3)) return "";
   return std::string(best);
 }

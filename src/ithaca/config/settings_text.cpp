@@ -27,9 +27,21 @@ std::string one_line(std::string text) {
 
 std::string joined_aliases(const SettingInfo& info, std::string_view before, std::string_view after) {
   std::string text;
-  for (std::string_view alias : info.aliases)
+  const auto add = [&](std::string_view alias) {
     if (!alias.empty()) text += str(text.empty() ? "" : ", ", before, alias, after);
+  };
+  for (std::string_view alias : info.aliases) add(alias);
+  for (const FieldName& field : field_names())
+    if (field.setting == info.name) add(field.name);
   return text;
+}
+
+// "theirs: ours, theirs: ours"
+std::string value_pairs(const FieldName& field) {
+  std::string text;
+  for (const char c : field.values)
+    text += c == '|' ? std::string(", ") : c == '=' ? ": " : std::string(1, c);
+  return text.ends_with(": ") ? text + "(nothing)" : text;
 }
 
 std::string default_text(const SettingInfo& info) {
@@ -84,6 +96,26 @@ std::string settings_markdown() {
     out << "| `" << info.name << "` | " << info.help << (aliases.empty() ? "" : "; also " + aliases) << " | "
         << expected_text(info) << " | " << default_text(info) << " |\n";
   }
+  out << "\n## How `sequence_parallel_method: auto` chooses\n\n"
+         "1. One rank a sequence: there is nothing to choose.\n"
+         "2. Query heads that divide over the ranks, all on one machine: Ulysses.\n"
+         "3. Rows packed from many documents (`packing`, a .jsonl), no more ranks than query heads: Ulysses, "
+         "since its "
+         "balance does not depend on the documents.\n"
+         "4. Else the grid ring x Ulysses with the least estimated time: attention of the rank with the most "
+         "heads, and "
+         "what it sends, less what a ring sends while it computes. More ranks than query heads: two axes "
+         "wherever "
+         "their number allows it.\n\n"
+         "`ulysses_degree` and `cp_window_size` limit the grids. `ithaca check` prints the choice, its "
+         "reason and the "
+         "estimates of the others; the constants are `kCpuCosts` in src/ithaca/config/sequence_plan.h.\n";
+  out << "\n## Names of other programs\n\nWith their own words for the values.\n\n"
+         "| name | setting | values |\n|---|---|---|\n";
+  for (const FieldName& field : field_names())
+    out << "| `--" << field.name << "` | `" << field.setting << "` | " << value_pairs(field) << " |\n";
+  out << "\n`--context_parallel_size` without an algorithm, and `--ds_sequence_parallel_size`, mean "
+         "`sequence_parallel_method: ulysses`.\n";
   out << "\n## Known, and not built yet\n\nGiven with another value than the accepted one, these are refused "
          "with the reason.\n\n"
          "| setting | accepted | reason |\n|---|---|---|\n";
