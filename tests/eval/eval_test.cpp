@@ -129,13 +129,14 @@ TEST(Evaluate, IsTheSameUnderEveryLayout) {
   EXPECT_EQ(expected.labels, 201 - 7);
   EXPECT_GT(expected.eval_loss(), 0);
   EXPECT_DOUBLE_EQ(expected.perplexity(), std::exp(expected.eval_loss()));
-  const std::vector<MeshDegrees> layouts = {
-      {.ulysses = 2}, {.data = 2}, {.ulysses = 3}, {.ulysses = 2, .data = 2}, {.data = 4}};
+  const std::vector<MeshDegrees> layouts = {{.ulysses = 2}, {.data = 2},
+                                            {.ulysses = 3}, {.ulysses = 2, .data = 2},
+                                            {.ring = 3},    {.ulysses = 2, .ring = 2}};
   for (const MeshDegrees& degrees : layouts)
     run_thread_ranks(degrees.world(), [&](Communicator& world) {
       DeviceMesh mesh(world, degrees);
       auto decoder = make_model({.heads = {6, 2}});
-      apply_parallelism(*decoder, {degrees, false}, mesh, AttentionBackend::kAten);
+      apply_parallelism(*decoder, {degrees, {}, CheckpointMode::kNone}, mesh);
       const EvalResult got = evaluate(*decoder, data, mesh, 2, {});
       EXPECT_EQ(got.labels, expected.labels);
       EXPECT_NEAR(got.loss_sum, expected.loss_sum, 1e-10 * expected.loss_sum);

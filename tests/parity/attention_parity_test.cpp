@@ -86,7 +86,7 @@ void check(int ranks, int64_t heads, int64_t kv_heads, std::vector<int64_t> rows
     const auto part = [&](const at::Tensor& t) { return t.narrow(dim, begin, mine); };
     const Leaves leaves = leaves_of(full, dim, begin, mine);
     const DistributedAttention attention(
-        local, world, sequence_first ? SequenceLayout::kSequenceFirst : SequenceLayout::kBatchFirst);
+        local, world, sequence_first ? DimOrder::kSequenceFirst : DimOrder::kBatchFirst);
     const at::Tensor out = attention(leaves.q, leaves.k, leaves.v, mask);
     torch::autograd::backward({out}, {part(dout)});
     EXPECT_EQ(out.sizes(), part(expected).sizes());

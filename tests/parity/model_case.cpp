@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <array>
 
 #include <cmath>
 
@@ -10,7 +11,7 @@
 #include "ithaca/comm/thread_world.h"
 #include "ithaca/parallel/apply.h"
 #include "ithaca/parallel/sequence/layout.h"
-#include "ithaca/parallel/zero/buckets.h"
+#include "ithaca/parallel/zero/shards.h"
 #include "ithaca/train/step.h"
 
 namespace ithaca::parity {
@@ -29,9 +30,35 @@ double difference(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 std::string Case::text() const {
-  return str("data=", data, " ulysses=", ulysses, " heads=", shape.heads.q, "/", shape.heads.kv,
-             " length=", length, " ", name_of(documents), checkpoint ? " checkpointed" : "",
-             shape.tied ? " tied" : "", backend == AttentionBackend::kNaive ? " naive" : "");
+  constexpr std::array kSights = {"causal", "all", "window", "alibi", "sparse", "mask"};
+  constexpr std::array kCheckpoints = {"", " full", " keep_attention"};
+  return str("data=", data, " ulysses=", ulysses, " ring=", ring, ring_inner ? " ring_inner" : "",
+             ring_method == RingMethod::kAllGatherKv ? " kv_allgather" : "",
+             " cp_window_size=", cp_window_size, " ulysses_chunks=", ulysses_chunks, " heads=", shape.heads.q,
+             "/", shape.heads.kv, " length=", length, " ", name_of(documents), " ",
+             kSights[static_cast<std::size_t>(sight)], kCheckpoints[static_cast<std::size_t>(checkpoint)],
+             shape.tied ? " tied" : "",
+             backend == AttentionBackend::kNaive  ? " naive"
+             : backend == AttentionBackend::kAten ? " aten"
+                                                  : "");
+}
+
+AttentionPattern pattern_of(const Case& c) {
+  AttentionPattern pattern;
+  pattern.causal = c.sight != Sight::kAll;
+  if (c.sight == Sight::kWindow) pattern.window = 5;
+  if (c.sight == Sight::kAlibi) pattern.alibi_slopes = alibi_slopes(c.shape.heads.q);
+  if (c.sight == Sight::kSparse)
+    pattern.sparse = {
+        .block = 3, .num_local_blocks = 2, .num_global_blocks = 1, .mask_blocks = 0, .mask = {}};
+  if (c.sight == Sight::kMask) {
+    pattern.sparse.block = 4;
+    pattern.sparse.mask_blocks = (c.length + 3) / 4;
+    for (int64_t i = 0; i < pattern.sparse.mask_blocks * pattern.sparse.mask_blocks; ++i)
+      pattern.sparse.mask.push_back(i % (pattern.sparse.mask_blocks + 1) == 0 ||
+                                    i % 3 == 0);  // its own, and some
+  }
+  return pattern;
 }
 
 Batch batch_of(const Case& c) {
@@ -40,11 +67,13 @@ Batch batch_of(const Case& c) {
 
 Outcome run_rank(const Case& c, Communicator& world) {
   const Batch global = batch_of(c);
-  DeviceMesh mesh(world, {.ulysses = c.ulysses, .data = c.data});
+  DeviceMesh mesh(world, {.ulysses = c.ulysses, .ring = c.ring, .data = c.data, .ring_inner = c.ring_inner});
   auto decoder = make_model(c.shape);
-  at::Tensor flat = allocate_gradients(decoder->parameters());
-  ParallelPlan plan{mesh.degrees(), c.checkpoint};
-  apply_parallelism(*decoder, plan, mesh, c.backend);
+  decoder->pattern = pattern_of(c);
+  ParameterShards shards(decoder->parameters(), mesh.sequence_data());
+  const ParallelPlan plan{
+      mesh.degrees(), {c.backend, c.ring_method, c.cp_window_size, c.ulysses_chunks}, c.checkpoint};
+  apply_parallelism(*decoder, plan, mesh);
 
   const std::vector<int64_t> shares =
       contiguous_split(global.input_ids.size(0), c.data);  // replicas may differ, one may have none
@@ -55,25 +84,25 @@ Outcome run_rank(const Case& c, Communicator& world) {
   Outcome outcome;
   if (mine.input_ids.numel() > 0) {
     const int64_t sent_before = mesh.bytes_sent();
-    const SequenceShard shard = shard_batch(mine, mesh.sequence().rank(), mesh.sequence().size());
+    const SequenceShard shard =
+        shard_batch(mine, sequence_grid(mesh.degrees()), mesh.sequence().rank(), decoder->pattern);
     const at::Tensor loss = decoder->loss_sum(shard.input, shard.labels);
     torch::autograd::backward({loss}, {});
     outcome.bytes = mesh.bytes_sent() - sent_before;
-    outcome.bytes_predicted = predicted_attention_bytes(*decoder, plan, mesh.sequence().rank(),
-                                                        mine.input_ids.size(0), mine.input_ids.size(1));
+    outcome.bytes_predicted = predicted_attention_bytes(*decoder, plan, mesh.sequence().rank(), mine);
   }
-  all_reduce_gradients(flat, mesh.sequence_data(), 1 << 10);  // small buckets: several calls
-  for (Parameter* p : decoder->parameters()) outcome.gradients.push_back(p->grad.clone());
-  flat.zero_();
+  for (Parameter* p : decoder->parameters()) {
+    outcome.gradients.push_back(p->grad.clone());
+    mesh.sequence_data().all_reduce(outcome.gradients.back());
+  }
+  shards.clear_gradients();
 
-  std::vector<OptimizerEntry> entries;
-  for (Parameter* p : decoder->parameters()) entries.push_back({p->name, p->value, p->grad, false});
-  Optimizer optimizer({.kind = OptimizerOptions::Kind::kSgd}, entries);
+  Optimizer optimizer({.kind = OptimizerOptions::Kind::kSgd}, shards.entries());
   const int64_t sent_before_step = mesh.bytes_sent();
-  const StepTotals totals = train_step(*decoder, flat, optimizer, mesh, {mine}, kLearningRate,
+  const StepTotals totals = train_step(*decoder, shards, optimizer, mesh, {mine}, kLearningRate,
                                        {.max_grad_norm = 0, .progress = {}, .stop_requested = {}});
   outcome.step_bytes = mesh.bytes_sent() - sent_before_step;
-  outcome.step_bytes_predicted = predicted_step_bytes(*decoder, plan, mesh, flat, {mine});
+  outcome.step_bytes_predicted = predicted_step_bytes(*decoder, plan, mesh, shards, {mine});
   outcome.loss_sum = totals.loss_sum;
   outcome.grad_norm = totals.grad_norm;
   outcome.labels = totals.labels;
@@ -84,8 +113,8 @@ Outcome run_rank(const Case& c, Communicator& world) {
 
 Outcome run_single(const Case& c) {
   Case single = c;
-  single.data = single.ulysses = 1;
-  single.checkpoint = false;
+  single.data = single.ulysses = single.ring = single.cp_window_size = single.ulysses_chunks = 1;
+  single.checkpoint = CheckpointMode::kNone;
   single.backend = AttentionBackend::kNaive;
   Outcome outcome;
   run_thread_ranks(1, [&](Communicator& world) { outcome = run_rank(single, world); });

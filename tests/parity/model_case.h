@@ -5,21 +5,29 @@
 #include <vector>
 
 #include "ithaca/comm/communicator.h"
-#include "ithaca/kernels/attention_block.h"
+#include "ithaca/parallel/plan.h"
 #include "tests/parity/tiny_model.h"
 
 namespace ithaca::parity {
 
 inline constexpr double kTolerance = 1e-10;  // float64
 
+// What a token attends to, besides its document's bounds.
+enum class Sight { kCausal, kAll, kWindow, kAlibi, kSparse, kMask };
+
 struct Case {
-  int data = 1, ulysses = 1;
-  ModelShape shape;
+  int data = 1, ulysses = 1, ring = 1;
+  ModelShape shape = {};
   int64_t length = 16;
   Documents documents = Documents::kOne;
-  bool checkpoint = false;
-  AttentionBackend backend = AttentionBackend::kAten;
+  Sight sight = Sight::kCausal;
+  CheckpointMode checkpoint = CheckpointMode::kNone;
+  AttentionBackend backend = AttentionBackend::kAuto;
+  RingMethod ring_method = RingMethod::kRing;
+  bool ring_inner = false;
+  int cp_window_size = 1, ulysses_chunks = 1;
 
+  int ranks() const { return data * ulysses * ring; }
   std::string text() const;
 };
 
@@ -33,7 +41,7 @@ struct Outcome {
 };
 
 Batch batch_of(const Case& c);
-// Collective over `world`, which has c.data * c.ulysses ranks.
+// Collective over `world`, which has c.ranks() ranks.
 Outcome run_rank(const Case& c, Communicator& world);
 // One rank, naive attention, nothing recomputed.
 Outcome run_single(const Case& c);

@@ -1,5 +1,5 @@
-// Parallel equals single: loss, every gradient and one SGD step of a tiny model in float64, for every data x
-// ulysses layout of 1 to 4 ranks. Within 1e-10. `make test` runs a covering set; ITHACA_FULL=1 the full
+// Parallel equals single: loss, every gradient and one SGD step of a tiny model in float64, for layouts of
+// data x ulysses x ring of 1 to 8 ranks. Within 1e-10. `make test` runs a covering set; ITHACA_FULL=1 the full
 // product (make test-long).
 #include <gtest/gtest.h>
 
@@ -20,7 +20,7 @@ void check(const Case& c) {
   const Outcome expected = run_single(c);
   ASSERT_EQ(expected.labels, batch_of(c).num_labels);
   std::mutex mutex;
-  run_thread_ranks(c.data * c.ulysses, [&](Communicator& world) {
+  run_thread_ranks(c.ranks(), [&](Communicator& world) {
     const Outcome got = run_rank(c, world);
     const std::lock_guard lock(mutex);
     for (const std::string& line : differences(got, expected))
@@ -33,46 +33,110 @@ const std::vector<std::pair<int, int>> kLayouts = {{1, 1}, {1, 2}, {2, 1}, {1, 3
 const std::vector<HeadCounts> kHeads = {{8, 8}, {8, 2}, {9, 3}, {7, 1}, {5, 5}};
 const std::vector<int64_t> kLengths = {3, 7, 16, 37};
 const std::vector<Documents> kDocuments = {Documents::kOne, Documents::kPacked, Documents::kPadded};
+const std::vector<CheckpointMode> kCheckpoints = {CheckpointMode::kNone, CheckpointMode::kFull,
+                                                  CheckpointMode::kKeepAttention};
+const std::vector<Sight> kSights = {Sight::kCausal, Sight::kAll,    Sight::kWindow,
+                                    Sight::kAlibi,  Sight::kSparse, Sight::kMask};
 
-TEST(ModelParity, CoveringSet) {
+template <class T>
+const T& turn(const std::vector<T>& values, std::size_t k) {
+  return values[k % values.size()];
+}
+
+TEST(ModelParity, DataAndUlysses) {
   int cases = 0;
   for (std::size_t l = 0; l < kLayouts.size(); ++l)
     for (std::size_t h = 0; h < kHeads.size(); ++h) {
       const std::size_t k = l + h;  // the other axes turn with both, so that every pair of values occurs
-      for (const std::size_t turn : {k, k + 2}) {
-        Case c{kLayouts[l].first,
-               kLayouts[l].second,
-               {kHeads[h], 4, turn % 2 == 0},
-               kLengths[turn % kLengths.size()],
-               kDocuments[(turn + h) % kDocuments.size()],
-               (l + turn) % 3 == 0,
-               (l + h) % 4 == 0 ? AttentionBackend::kNaive : AttentionBackend::kAten};
-        check(c);
+      for (const std::size_t t : {k, k + 2}) {
+        check({.data = kLayouts[l].first,
+               .ulysses = kLayouts[l].second,
+               .shape = {kHeads[h], 4, t % 2 == 0},
+               .length = turn(kLengths, t),
+               .documents = turn(kDocuments, t + h),
+               .checkpoint = turn(kCheckpoints, l + t),
+               .backend = k % 4 == 0   ? AttentionBackend::kNaive
+                          : k % 4 == 1 ? AttentionBackend::kAten
+                                       : AttentionBackend::kIthaca});
         ++cases;
       }
     }
   EXPECT_EQ(cases, 80);
 }
 
+// Every grid of 1, 2, 3, 4, 6 and 8 ranks, and two replicas of those of 4.
+struct Grid {
+  int data, ulysses, ring;
+};
+std::vector<Grid> grids() {
+  std::vector<Grid> all = {{2, 4, 1}, {2, 1, 4}, {2, 2, 2}};
+  for (const int ranks : {1, 2, 3, 4, 6, 8})
+    for (int ulysses = 1; ulysses <= ranks; ++ulysses)
+      if (ranks % ulysses == 0) all.push_back({1, ulysses, ranks / ulysses});
+  return all;
+}
+
+TEST(ModelParity, UlyssesAndRing) {
+  int cases = 0;
+  const std::vector<int64_t> lengths = {1, 37, 16, 64};
+  const std::vector<Grid> all = grids();
+  for (std::size_t g = 0; g < all.size(); ++g) {
+    for (std::size_t s = 0; s < kSights.size(); ++s) {
+      const std::size_t k = g + s;
+      Case c{.data = all[g].data,
+             .ulysses = all[g].ulysses,
+             .ring = all[g].ring,
+             .shape = {turn(kHeads, g + 2 * s), 4, k % 2 == 0},
+             .length = turn(lengths, k + s / 2),
+             .documents = turn(kDocuments, k + s / 3),
+             .sight = kSights[s],
+             .checkpoint = turn(kCheckpoints, g + s / 2),
+             .backend = k % 3 == 0 ? AttentionBackend::kNaive : AttentionBackend::kIthaca,
+             .ring_method = k % 4 == 1 ? RingMethod::kAllGatherKv : RingMethod::kRing,
+             .ring_inner = k % 2 == 1,
+             .cp_window_size = all[g].ring % 2 == 0 && all[g].ring > 2 && s % 2 == 0 ? 2 : 1,
+             .ulysses_chunks = s % 3 == 2 ? 2 : 1};
+      if (c.ulysses > c.shape.heads.q) c.shape.heads = {8, 2};
+      if (c.ring_method == RingMethod::kAllGatherKv) c.cp_window_size = 1;
+      check(c);
+      ++cases;
+    }
+  }
+  EXPECT_EQ(cases, 19 * 6);
+}
+
 TEST(ModelParity, RowsShorterThanTheRanks) {  // ranks without a row, or without a label, take part
   for (const int64_t length : {1, 2, 3})
-    for (const auto& [data, ulysses] : {std::pair(1, 4), std::pair(2, 2), std::pair(1, 3)})
-      check({.data = data, .ulysses = ulysses, .shape = {{5, 5}}, .length = length});
+    for (const Grid& grid : {Grid{1, 4, 1}, Grid{2, 2, 1}, Grid{1, 3, 1}, Grid{1, 1, 4}, Grid{1, 2, 2}})
+      check({.data = grid.data,
+             .ulysses = grid.ulysses,
+             .ring = grid.ring,
+             .shape = {{5, 5}},
+             .length = length});
 }
 
 TEST(ModelParityLong, FullProduct) {
   if (!std::getenv("ITHACA_FULL")) GTEST_SKIP() << "the full product runs in make test-long (ITHACA_FULL=1)";
   int cases = 0;
-  for (const auto& [data, ulysses] : kLayouts)
+  for (const Grid& grid : grids())
     for (const HeadCounts& heads : kHeads)
-      for (const int64_t length : kLengths)
+      for (const int64_t length : {1, 37, 64, 101})
         for (const Documents documents : kDocuments)
-          for (const bool checkpoint : {false, true})
-            for (const bool tied : {false, true}) {
-              check({data, ulysses, {heads, 4, tied}, length, documents, checkpoint});
+          for (const Sight sight : kSights)
+            for (const CheckpointMode checkpoint : kCheckpoints) {
+              if (grid.ulysses > heads.q) continue;
+              check({.data = grid.data,
+                     .ulysses = grid.ulysses,
+                     .ring = grid.ring,
+                     .shape = {heads, 4, cases % 2 == 0},
+                     .length = length,
+                     .documents = documents,
+                     .sight = sight,
+                     .checkpoint = checkpoint,
+                     .ring_inner = cases % 3 == 0});
               ++cases;
             }
-  EXPECT_EQ(cases, 8 * 5 * 4 * 3 * 2 * 2);
+  EXPECT_GT(cases, 20000);
 }
 
 TEST(ModelParity, DegreeAboveTheHeadsIsRefusedByName) {
@@ -80,7 +144,7 @@ TEST(ModelParity, DegreeAboveTheHeadsIsRefusedByName) {
     DeviceMesh mesh(world, {.ulysses = 4});
     auto decoder = make_model({.heads = {3, 1}});
     try {
-      apply_parallelism(*decoder, {mesh.degrees(), false}, mesh, AttentionBackend::kAten);
+      apply_parallelism(*decoder, {mesh.degrees(), {}, CheckpointMode::kNone}, mesh);
       ADD_FAILURE() << "4 ranks for 3 heads were accepted";
     } catch (const UserError& error) {
       EXPECT_NE(std::string(error.what()).find("ulysses_degree 4"), std::string::npos) << error.what();

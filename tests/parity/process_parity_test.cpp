@@ -1,4 +1,4 @@
-// The same parity through real processes over Gloo: this program starts itself again as the ranks, by the
+// The same parity through real processes: this program starts itself again as the ranks, by the
 // launcher that `ithaca --nproc` uses.
 #include <gtest/gtest.h>
 
@@ -17,7 +17,10 @@ namespace {
 const std::vector<Case> kCases = {
     {.data = 1, .ulysses = 2, .shape = {{9, 3}}, .length = 37, .documents = Documents::kPacked},
     {.data = 2, .ulysses = 1, .shape = {{8, 2}}, .length = 16, .documents = Documents::kPadded},
-    {.data = 1, .ulysses = 3, .shape = {{7, 1}, 4, true}, .length = 7, .checkpoint = true},
+    {.data = 1, .ulysses = 3, .shape = {{7, 1}, 4, true}, .length = 7, .checkpoint = CheckpointMode::kFull},
+    {.data = 1, .ring = 3, .shape = {{9, 3}}, .length = 37, .documents = Documents::kPacked},
+    {.data = 1, .ulysses = 2, .ring = 2, .shape = {{9, 3}}, .length = 64, .sight = Sight::kWindow},
+    {.data = 1, .ring = 3, .shape = {{5, 5}}, .length = 41, .ring_method = RingMethod::kAllGatherKv},
     {.data = 2, .ulysses = 2, .shape = {{5, 5}}, .length = 13},
 };
 
@@ -43,7 +46,7 @@ class ProcessParity : public ::testing::TestWithParam<std::size_t> {};
 TEST_P(ProcessParity, EqualsSingle) {
   const Case& c = kCases[GetParam()];
   SpawnOptions options;
-  options.nproc = c.data * c.ulysses;
+  options.nproc = c.ranks();
   options.program = std::filesystem::read_symlink("/proc/self/exe");
   options.arguments = {"--rank-of-case", std::to_string(GetParam())};
   EXPECT_EQ(spawn_ranks(options), 0) << c.text();

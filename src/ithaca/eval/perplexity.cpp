@@ -8,7 +8,7 @@
 #include <numeric>
 #include <vector>
 
-#include "ithaca/parallel/sequence/layout.h"
+#include "ithaca/parallel/plan.h"
 
 namespace ithaca {
 
@@ -30,7 +30,8 @@ EvalResult evaluate(Decoder& decoder, const Dataset& dataset, DeviceMesh& mesh, 
     std::vector<int64_t> rows(std::min(batch_size, dataset.size() - first));
     std::iota(rows.begin(), rows.end(), first);
     const Batch batch = dataset.batch(rows);
-    const SequenceShard shard = shard_batch(batch, sequence.rank(), sequence.size());
+    const SequenceShard shard =
+        shard_batch(batch, sequence_grid(mesh.degrees()), sequence.rank(), decoder.pattern);
     loss_sum += decoder.loss_sum(shard.input, shard.labels).item<double>();
     if (sequence.rank() == 0) labels += batch.num_labels;  // counted once for the group
     if (progress) progress(static_cast<double>(first + 1) / static_cast<double>(dataset.size()));

@@ -15,7 +15,8 @@ void add_linear(ParameterList& list, Linear& linear) {
 }  // namespace
 
 at::Tensor DecoderLayer::forward(const at::Tensor& x, const LayerContext& context) {
-  const at::Tensor h = x.add(self_attn.forward(input_layernorm.forward(x), context.rope, context.pattern));
+  const at::Tensor h =
+      x.add(self_attn.forward(input_layernorm.forward(x), context.rope, context.pattern, context.stash));
   return h.add(mlp.forward(post_attention_layernorm.forward(h)));
 }
 
@@ -23,8 +24,9 @@ at::Tensor Decoder::hidden(const DecoderInput& input) {
   ITHACA_CHECK(input.position_ids.sizes() == input.input_ids.sizes(), "position_ids ",
                input.position_ids.sizes(), " do not belong to input_ids ", input.input_ids.sizes());
   const int64_t length = input.sequence_length != 0 ? input.sequence_length : input.input_ids.size(1);
-  const LayerContext context{
-      rope_tables(config.rope, config.head_dim, input.position_ids, length, opmath(dtype())), input.pattern};
+  LayerContext context{.pattern = input.pattern};
+  if (input.pattern.alibi_slopes.empty())
+    context.rope = rope_tables(config.rope, config.head_dim, input.position_ids, length, opmath(dtype()));
   at::Tensor x = embed_tokens.forward(input.input_ids);
   for (DecoderLayer& layer : layers) x = run_layer ? run_layer(layer, x, context) : layer.forward(x, context);
   return norm.forward(x);

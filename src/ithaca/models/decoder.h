@@ -19,8 +19,9 @@ namespace ithaca {
 
 // What every layer of one forward pass shares.
 struct LayerContext {
-  RopeTables rope;           // of the rows at hand
-  AttentionPattern pattern;  // global positions
+  RopeTables rope;                  // of the rows at hand; undefined where the pattern has ALiBi slopes
+  AttentionPattern pattern;         // global positions
+  AttentionStash* stash = nullptr;  // of the layer at hand, under activation checkpointing
 };
 
 struct DecoderLayer {
@@ -45,6 +46,8 @@ struct DecoderInput {
 class Decoder {
  public:
   ModelConfig config;
+  AttentionPattern
+      pattern;  // of the model: causal, window, slopes, sparse blocks; inputs add their documents
   Embedding embed_tokens;
   std::vector<DecoderLayer> layers;
   RmsNorm norm;

@@ -1,28 +1,36 @@
 #include "ithaca/parallel/apply.h"
 
 #include "ithaca/config/layout.h"
-#include "ithaca/parallel/memory/activation_checkpoint.h"
 #include "ithaca/parallel/sequence/ulysses.h"
 
 namespace ithaca {
 
-void apply_parallelism(Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh,
-                       AttentionBackend backend) {
+void apply_parallelism(Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh) {
   split_heads(decoder.layers.front().self_attn.heads,
               plan.degrees.ulysses);  // refuses a degree above the heads
-  for (DecoderLayer& layer : decoder.layers)
-    layer.self_attn.core = ulysses_attention(mesh.group(Axis::kUlysses), backend);
-  if (plan.activation_checkpoint) decoder.run_layer = checkpointed(decoder.run_layer);
+  // One core for all layers: they share the plan of the batch at hand.
+  const AttentionCore core =
+      sequence_attention(mesh.group(Axis::kUlysses), mesh.group(Axis::kRing), plan.attention);
+  for (DecoderLayer& layer : decoder.layers) layer.self_attn.core = core;
+  decoder.run_layer = checkpointed(decoder.run_layer, plan.activation_checkpoint);
 }
 
 int64_t predicted_attention_bytes(const Decoder& decoder, const ParallelPlan& plan, int sequence_rank,
-                                  int64_t batch, int64_t length) {
-  const int ranks = plan.degrees.ulysses;
-  if (ranks == 1) return 0;
-  const auto element = static_cast<int64_t>(c10::elementSize(decoder.dtype()));
-  const UlyssesTraffic layer = ulysses_traffic(decoder.config, batch, length, element, ranks, sequence_rank);
-  const int64_t forwards = plan.activation_checkpoint ? 2 : 1;
-  return static_cast<int64_t>(decoder.layers.size()) * (forwards * layer.forward + layer.backward);
+                                  const Batch& batch) {
+  const SequenceGrid grid = sequence_grid(plan.degrees);
+  if (grid.size() == 1) return 0;
+  const SequenceScheme scheme{.ulysses = grid.ulysses,
+                              .ring = grid.ring,
+                              .inner_ring = plan.attention.cp_window_size,
+                              .ulysses_chunks = plan.attention.ulysses_chunks,
+                              .all_gather_kv = plan.attention.ring_method == RingMethod::kAllGatherKv};
+  const LayerTraffic layer = sequence_traffic(
+      decoder.config, scheme, batch.input_ids.size(0), batch.input_ids.size(1), batch.documents,
+      pair_rules(decoder.pattern), static_cast<int64_t>(c10::elementSize(decoder.dtype())),
+      grid.ulysses_index(sequence_rank), grid.ring_index(sequence_rank));
+  const bool repeats = plan.activation_checkpoint == CheckpointMode::kFull;
+  return static_cast<int64_t>(decoder.layers.size()) *
+         (layer.forward + layer.backward + (repeats ? layer.inbound : 0));
 }
 
 }  // namespace ithaca

@@ -1,8 +1,12 @@
 #include "ithaca/train/model_setup.h"
 
+#include <ATen/ops/full.h>
+
 #include <cstdlib>
 
+#include "ithaca/base/error.h"
 #include "ithaca/checkpoint/hf_folder.h"
+#include "ithaca/config/attention_settings.h"
 
 namespace fs = std::filesystem;
 
@@ -21,12 +25,44 @@ ModelConfig read_run_config(const Settings& settings) {
 
 std::unique_ptr<Decoder> load_decoder(const Settings& settings, const ModelConfig& config) {
   std::unique_ptr<Decoder> decoder = build_decoder(config, settings.bf16 ? at::kBFloat16 : at::kFloat);
+  decoder->pattern = attention_pattern(settings, config);
+  decoder->config.sliding_window = decoder->pattern.window;
+  decoder->config.alibi = !decoder->pattern.alibi_slopes.empty();
   if (settings.train_from_scratch) {
     initialize_weights(*decoder, static_cast<uint64_t>(settings.seed));
   } else {
     load_weights(*decoder, model_folder(settings));
   }
   return decoder;
+}
+
+AttentionPattern attention_pattern(const Settings& settings, const ModelConfig& config) {
+  AttentionPattern pattern;
+  pattern.causal = settings.causal;
+  pattern.window = sliding_window_of(settings, config);
+  if (uses_alibi(settings, config)) pattern.alibi_slopes = alibi_slopes(config.num_attention_heads);
+  if (settings.sparse_attention_mode != "dense") {
+    pattern.sparse.block = settings.sparse_attention_block;
+    if (settings.sparse_attention_mode == "fixed") {
+      pattern.sparse.num_local_blocks = settings.sparse_attention_num_local_blocks;
+      pattern.sparse.num_global_blocks = settings.sparse_attention_num_global_blocks;
+    } else {
+      BlockMask mask = read_block_mask(settings.sparse_attention_mask_file);
+      pattern.sparse.mask_blocks = mask.blocks;
+      pattern.sparse.mask = std::move(mask.allowed);
+    }
+  }
+  return pattern;
+}
+
+ParallelPlan plan_run(const Settings& settings, const ModelConfig& config, const RankEnvironment& environment,
+                      Communicator& world, Logger& logger) {
+  at::Tensor ranks_per_node = at::full({1}, environment.local_world_size, at::kLong);
+  world.all_reduce(ranks_per_node, ReduceOp::kMax);
+  const SequencePlan sequence = plan_sequence(settings, config, ranks_per_node.item<int64_t>());
+  if (settings.sequence_parallel_size > 1)
+    logger.info(str("sequence parallel: ", sequence.title(), ": ", sequence.reason));
+  return make_plan(settings, sequence, world.size());
 }
 
 double training_flops(const Decoder& decoder, int64_t tokens, double sum_of_squared_lengths) {

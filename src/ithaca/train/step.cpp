@@ -13,7 +13,6 @@
 #include "ithaca/optim/clip.h"
 #include "ithaca/parallel/apply.h"
 #include "ithaca/parallel/sequence/layout.h"
-#include "ithaca/parallel/zero/buckets.h"
 
 namespace ithaca {
 namespace {
@@ -29,13 +28,13 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-constexpr int64_t kTotals = 5;  // float64 values in the one small all-reduce of a step
+constexpr int64_t kTotals = 6;  // float64 values in the one small all-reduce of a step
 
 // Flags are summed too: above zero means that some rank raised it.
-StepTotals all_reduce_totals(const StepTotals& mine, DeviceMesh& mesh) {
+StepTotals all_reduce_totals(const StepTotals& mine, double sum_of_squares, DeviceMesh& mesh) {
   at::Tensor values =
       at::tensor({mine.loss_sum, static_cast<double>(mine.labels), static_cast<double>(mine.tokens),
-                  mine.sum_of_squared_lengths, mine.stop ? 1.0 : 0.0},
+                  mine.sum_of_squared_lengths, mine.stop ? 1.0 : 0.0, sum_of_squares},
                  at::kDouble);
   ITHACA_CHECK(values.numel() == kTotals);
   mesh.world().all_reduce(values);
@@ -46,6 +45,7 @@ StepTotals all_reduce_totals(const StepTotals& mine, DeviceMesh& mesh) {
   totals.tokens = static_cast<int64_t>(v[2]);
   totals.sum_of_squared_lengths = v[3];
   totals.stop = v[4] > 0;
+  totals.grad_norm = std::sqrt(v[5]) / static_cast<double>(std::max<int64_t>(totals.labels, 1));
   return totals;
 }
 
@@ -77,19 +77,16 @@ double sum_of_squared_lengths(const Batch& batch) {
 }  // namespace
 
 int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh,
-                             const at::Tensor& gradients, const std::vector<Batch>& micro_batches) {
-  Communicator& reduced = mesh.sequence_data();
-  int64_t bytes = all_reduce_gradients_bytes(gradients.numel(), gradients.element_size(), reduced.size(),
-                                             reduced.rank()) +
+                             const ParameterShards& shards, const std::vector<Batch>& micro_batches) {
+  int64_t bytes = shards.step_bytes() +
                   all_reduce_cost(mesh.world().size(), mesh.world().rank(), kTotals, sizeof(double)).bytes;
   for (const Batch& batch : micro_batches)
     if (batch.input_ids.numel() > 0)
-      bytes += predicted_attention_bytes(decoder, plan, mesh.sequence().rank(), batch.input_ids.size(0),
-                                         batch.input_ids.size(1));
+      bytes += predicted_attention_bytes(decoder, plan, mesh.sequence().rank(), batch);
   return bytes;
 }
 
-StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimizer, DeviceMesh& mesh,
+StepTotals train_step(Decoder& decoder, ParameterShards& shards, Optimizer& optimizer, DeviceMesh& mesh,
                       const std::vector<Batch>& micro_batches, double learning_rate,
                       const StepOptions& options) {
   Communicator& sequence = mesh.sequence();
@@ -99,7 +96,8 @@ StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimi
     const Batch& batch = micro_batches[m];
     // The end of an epoch may leave nothing for a replica; its whole sequence group skips.
     if (batch.input_ids.numel() == 0) continue;
-    const SequenceShard shard = shard_batch(batch, sequence.rank(), sequence.size());
+    const SequenceShard shard =
+        shard_batch(batch, sequence_grid(mesh.degrees()), sequence.rank(), decoder.pattern);
     const at::Tensor loss = decoder.loss_sum(shard.input, shard.labels);
     mine.seconds.forward += watch.lap();
     torch::autograd::backward({loss}, {});
@@ -114,19 +112,19 @@ StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimi
       options.progress(static_cast<double>(m + 1) / static_cast<double>(micro_batches.size()));
   }
 
-  all_reduce_gradients(gradients, mesh.sequence_data());
+  shards.reduce_gradients();
   mine.stop = options.stop_requested && options.stop_requested();
-  StepTotals totals = all_reduce_totals(mine, mesh);
+  StepTotals totals = all_reduce_totals(mine, shards.sum_of_squares(), mesh);
   totals.seconds = mine.seconds;
   totals.seconds.reduce = watch.lap();
-  const double count = static_cast<double>(std::max<int64_t>(totals.labels, 1));
-  totals.grad_norm = std::sqrt(sum_of_squares(gradients)) / count;
   if (!std::isfinite(totals.loss_sum) || !std::isfinite(totals.grad_norm))
     report_not_finite(mine.loss_sum, totals.grad_norm, mesh);
 
-  gradients.mul_(clip_factor(totals.grad_norm, options.max_grad_norm) / count);
+  const double count = static_cast<double>(std::max<int64_t>(totals.labels, 1));
+  shards.scale_gradients(clip_factor(totals.grad_norm, options.max_grad_norm) / count);
   optimizer.step(learning_rate);
-  gradients.zero_();
+  shards.gather_values();
+  shards.clear_gradients();
   totals.seconds.update = watch.lap();
   return totals;
 }

@@ -1,9 +1,8 @@
-// One training step, as a sentence: micro-batches -> cut for this rank -> loss sum -> backward -> gradients
-// summed over ranks -> one small all-reduce -> scale and clip -> AdamW. Contract "Loss and gradients" of
+// One training step, as a sentence: micro-batches -> cut for this rank -> loss sum -> backward -> each rank's
+// part of the gradients summed over ranks -> one small all-reduce -> scale and clip -> AdamW on the part ->
+// everybody's new weights gathered. Contract "Loss and gradients" of
 // docs/architecture.md: sums everywhere, one division by the step's global count of labels.
 #pragma once
-#include <ATen/core/Tensor.h>
-
 #include <functional>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "ithaca/models/decoder.h"
 #include "ithaca/optim/optimizer.h"
 #include "ithaca/parallel/plan.h"
+#include "ithaca/parallel/zero/shards.h"
 
 namespace ithaca {
 
@@ -19,8 +19,8 @@ namespace ithaca {
 struct StepSeconds {
   double forward = 0;   // with the exchanges of attention
   double backward = 0;  // likewise
-  double reduce = 0;    // gradients and totals, waiting for the slowest rank included
-  double update = 0;    // norm, clipping, optimizer
+  double reduce = 0;    // gradients, norm and totals, waiting for the slowest rank included
+  double update = 0;    // clipping, optimizer, new weights gathered
 };
 
 struct StepTotals {                   // over all ranks and micro-batches
@@ -42,12 +42,12 @@ struct StepOptions {
 // Bytes that this rank sends in one train_step over `micro_batches`, by the formulas of docs/architecture.md
 // ("Bytes").
 int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh,
-                             const at::Tensor& gradients, const std::vector<Batch>& micro_batches);
+                             const ParameterShards& shards, const std::vector<Batch>& micro_batches);
 
-// `gradients` is the flat buffer of the decoder's parameters (allocate_gradients), zero on entry and on
-// return. Collective over the mesh. Throws NumericsError on every rank, before the update, when a loss or
-// gradient is not finite.
-StepTotals train_step(Decoder& decoder, at::Tensor& gradients, Optimizer& optimizer, DeviceMesh& mesh,
+// `shards` hold the decoder's parameters over mesh.sequence_data(), their gradients zero on entry and on
+// return; `optimizer` was made from their entries. Collective over the mesh. Throws NumericsError on every
+// rank, before the update, when a loss or gradient is not finite.
+StepTotals train_step(Decoder& decoder, ParameterShards& shards, Optimizer& optimizer, DeviceMesh& mesh,
                       const std::vector<Batch>& micro_batches, double learning_rate,
                       const StepOptions& options);
 

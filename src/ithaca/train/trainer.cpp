@@ -57,6 +57,7 @@ class Trainer {
   const TrainContext& context_;
   const Settings& settings_;
   fs::path output_dir_;
+  ModelConfig config_;
   ParallelPlan plan_;
   DeviceMesh mesh_;
   Tokenizer tokenizer_;
@@ -64,7 +65,7 @@ class Trainer {
   Dataset data_;
   std::optional<Dataset> eval_data_;
   Sampler sampler_;
-  at::Tensor gradients_;
+  std::unique_ptr<ParameterShards> shards_;
   std::unique_ptr<Optimizer> optimizer_;
   int64_t total_steps_ = 0;
   ScheduleOptions schedule_;
@@ -100,13 +101,6 @@ int64_t global_batch(const Settings& s, const ParallelPlan& plan) {
   return s.per_device_train_batch_size * s.gradient_accumulation_steps * plan.degrees.data;
 }
 
-std::vector<OptimizerEntry> optimizer_entries(Decoder& decoder) {
-  std::vector<OptimizerEntry> entries;
-  for (Parameter* p : decoder.parameters())  // as transformers: no decay on norms and biases
-    entries.push_back({p->name, p->value, p->grad, p->value.dim() >= 2});
-  return entries;
-}
-
 OptimizerOptions optimizer_options(const Settings& s) {
   return {.kind = s.optim == "sgd" ? OptimizerOptions::Kind::kSgd : OptimizerOptions::Kind::kAdamW,
           .beta1 = s.adam_beta1,
@@ -119,10 +113,11 @@ Trainer::Trainer(const TrainContext& context)
     : context_(context),
       settings_(context.settings.values),
       output_dir_(settings_.output_dir),
-      plan_(make_plan(settings_, context.world.size())),
+      config_(read_run_config(settings_)),
+      plan_(plan_run(settings_, config_, context.environment, context.world, context.logger)),
       mesh_(context.world, plan_.degrees),
       tokenizer_(Tokenizer::from_folder(model_folder(settings_))),
-      decoder_(load_decoder(settings_, read_run_config(settings_))),
+      decoder_(load_decoder(settings_, config_)),
       data_(open_data(context, settings_.train_file, tokenizer_, decoder_->config.vocab_size, true)),
       sampler_({.num_samples = data_.size(),
                 .global_batch = global_batch(settings_, plan_),
@@ -130,9 +125,9 @@ Trainer::Trainer(const TrainContext& context)
                 .shuffle = !settings_.disable_shuffling}) {
   if (!settings_.eval_file.empty() && settings_.eval_steps > 0)
     eval_data_ = open_data(context, settings_.eval_file, tokenizer_, decoder_->config.vocab_size, false);
-  apply_parallelism(*decoder_, plan_, mesh_, attention_backend_from_name(settings_.attention));
-  gradients_ = allocate_gradients(decoder_->parameters());
-  optimizer_ = std::make_unique<Optimizer>(optimizer_options(settings_), optimizer_entries(*decoder_));
+  apply_parallelism(*decoder_, plan_, mesh_);
+  shards_ = std::make_unique<ParameterShards>(decoder_->parameters(), mesh_.sequence_data());
+  optimizer_ = std::make_unique<Optimizer>(optimizer_options(settings_), shards_->entries());
   total_steps_ = settings_.max_steps > 0
                      ? settings_.max_steps
                      : static_cast<int64_t>(std::ceil(settings_.num_train_epochs *
@@ -149,7 +144,10 @@ void Trainer::resume() {
   const std::optional<fs::path> folder = choose_checkpoint(context_);
   if (!folder) return;
   load_weights(*decoder_, *folder);
-  const TrainingState saved = read_training_state(*folder, optimizer_->state());
+  std::vector<StoredPart> parts;
+  for (const StateSlot& slot : shards_->state_slots(*optimizer_))
+    parts.push_back({slot.name, slot.dtype, slot.sizes, slot.begin, slot.part});
+  const TrainingState saved = read_training_state(*folder, parts);
   state_ = RunState::from_json(saved.state, folder->string());
   optimizer_->set_step_count(saved.step);
   if (state_.step != saved.step)
@@ -200,9 +198,9 @@ void Trainer::train_one_step() {
       report_->tick(fraction);
     };
   const StepTotals totals =
-      train_step(*decoder_, gradients_, *optimizer_, mesh_, batches, learning_rate, options);
+      train_step(*decoder_, *shards_, *optimizer_, mesh_, batches, learning_rate, options);
   layout_.bytes_sent_per_step = mesh_.bytes_sent() - sent_before;
-  layout_.bytes_predicted_per_step = predicted_step_bytes(*decoder_, plan_, mesh_, gradients_, batches);
+  layout_.bytes_predicted_per_step = predicted_step_bytes(*decoder_, plan_, mesh_, *shards_, batches);
 
   samples_ += static_cast<int64_t>(sampler_.step(state_.step).size());
   state_.step += 1;
@@ -262,13 +260,17 @@ void Trainer::evaluate_now() {
   log_started_ = std::chrono::steady_clock::now();  // evaluation is not training time
 }
 
-// All ranks hold the same weights and optimizer: rank 0 writes, the others wait, so that none runs ahead of a
-// checkpoint that failed.
+// All ranks hold the same weights and each a part of the optimizer: rank 0 collects the parts and writes. The
+// others wait, so that none runs ahead of a checkpoint that failed.
 void Trainer::save_checkpoint() {
-  if (leads()) {
+  const std::vector<StateSlot> slots = shards_->state_slots(*optimizer_);
+  shards_->gather_state(slots, [&](const ParameterShards::WholeSlot& whole) {
     const fs::path temporary = begin_checkpoint(output_dir_, state_.step);
     save_model_folder(*decoder_, temporary, model_folder(settings_));
     report_->write_state(temporary, state_, epoch());
+    std::vector<StoredTensor> tensors;
+    for (std::size_t i = 0; i < slots.size(); ++i)
+      tensors.push_back({slots[i].name, slots[i].dtype, slots[i].sizes, [&whole, i] { return whole(i); }});
     // Training draws no random numbers (no dropout; the order of samples is arithmetic on seed and step): the
     // seed is the whole RNG state.
     write_training_state(temporary,
@@ -276,11 +278,11 @@ void Trainer::save_checkpoint() {
                           {{"run", state_.to_json()},
                            {"identity", run_identity(settings_, data_identity())},
                            {"conditions", run_conditions(context_, total_steps_)}}},
-                         optimizer_->state());
+                         tensors);
     const fs::path folder =
         commit_checkpoint(temporary, output_dir_, state_.step, settings_.save_total_limit);
     context_.logger.info("saved " + folder.string());
-  }
+  });
   context_.world.barrier();
   log_started_ = std::chrono::steady_clock::now();
 }
@@ -312,7 +314,7 @@ ExitCode Trainer::run() {
     write_file(output_dir_ / "resolved_settings.yaml", settings_to_yaml(context_.settings));
     context_.logger.info(str("training on ", data_.num_tokens(), " tokens in ", data_.size(), " rows",
                              data_.from_cache() ? " (cached)" : "", ": ", total_steps_, " steps, ",
-                             plan_.degrees.data, " data x ", plan_.degrees.ulysses, " ulysses ranks"));
+                             plan_.degrees.data, " data x ", plan_.degrees.sequence(), " sequence ranks"));
     report_ = std::make_unique<RunReport>(context_.settings, context_.logger, total_steps_,
                                           state_.step > 0 ? std::optional(state_.step) : std::nullopt);
     show_layers();

@@ -4,6 +4,8 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "ithaca/base/error.h"
+
 namespace ithaca {
 namespace {
 
@@ -13,6 +15,7 @@ using torch::autograd::variable_list;
 
 struct CheckpointState : torch::CustomClassHolder {
   std::function<at::Tensor(const at::Tensor&)> run;
+  AttentionStash stash;
 };
 
 class Checkpoint : public Function<Checkpoint> {
@@ -41,12 +44,28 @@ class Checkpoint : public Function<Checkpoint> {
 
 }  // namespace
 
-RunLayer checkpointed(RunLayer inner) {
-  return [inner = std::move(inner)](DecoderLayer& layer, const at::Tensor& x, const LayerContext& context) {
+CheckpointMode checkpoint_mode_from_name(const std::string& name) {
+  if (name == "false") return CheckpointMode::kNone;
+  if (name == "full") return CheckpointMode::kFull;
+  ITHACA_CHECK(name == "keep_attention", "gradient_checkpointing ", name);
+  return CheckpointMode::kKeepAttention;
+}
+
+RunLayer checkpointed(RunLayer inner, CheckpointMode mode) {
+  if (mode == CheckpointMode::kNone) return inner;
+  return [inner = std::move(inner), mode](DecoderLayer& layer, const at::Tensor& x,
+                                          const LayerContext& context) {
+    if (!c10::GradMode::is_enabled())  // no backward follows
+      return inner ? inner(layer, x, context) : layer.forward(x, context);
     auto state = c10::make_intrusive<CheckpointState>();
-    // The layer outlives the graph; the context is copied (its tensors are shared).
-    state->run = [inner, &layer, context](const at::Tensor& input) {
-      return inner ? inner(layer, input, context) : layer.forward(input, context);
+    state->stash.keep =
+        mode == CheckpointMode::kFull ? AttentionStash::Keep::kOutput : AttentionStash::Keep::kAll;
+    // The state holds this function: a plain pointer back to its stash is valid as long as it runs. The layer
+    // outlives the graph; the context is copied (its tensors are shared).
+    LayerContext own = context;
+    own.stash = &state->stash;
+    state->run = [inner, &layer, own](const at::Tensor& input) {
+      return inner ? inner(layer, input, own) : layer.forward(input, own);
     };
     return Checkpoint::apply(x, state);
   };

@@ -17,7 +17,7 @@
 
 namespace ithaca {
 
-enum class SequenceLayout {
+enum class DimOrder {
   kBatchFirst,     // [B, S, H, D]
   kSequenceFirst,  // [S, B, H, D]
 };
@@ -30,10 +30,10 @@ class DistributedAttention {
  public:
   // The group must outlive this object and every graph made through it.
   DistributedAttention(LocalAttention local_attention, Communicator& group,
-                       SequenceLayout layout = SequenceLayout::kBatchFirst)
+                       DimOrder order = DimOrder::kBatchFirst)
       : local_attention_(std::move(local_attention)),
         group_(group),
-        sequence_first_(layout == SequenceLayout::kSequenceFirst) {}
+        sequence_first_(order == DimOrder::kSequenceFirst) {}
 
   // q [B, S, H, D], k and v [B, S, K, D] of this rank's rows (or [S, B, ...]); ranks may hold different
   // numbers of rows, in rank order. H and K need not divide: the local attention gets q [B, T, h, D] and k, v

@@ -3,7 +3,6 @@
 #include <ATen/ops/empty.h>
 
 #include "ithaca/base/error.h"
-#include "ithaca/comm/communicator.h"
 
 namespace ithaca {
 namespace {
@@ -56,6 +55,11 @@ void Exchange::receive(int from, at::Tensor piece) {
 }
 
 void Exchange::run() {
+  start();
+  finish();
+}
+
+void Exchange::start() {
   const int self = group_.rank();
   ITHACA_CHECK(outgoing_[self].size() == incoming_[self].size());
   for (std::size_t i = 0; i < incoming_[self].size(); ++i) incoming_[self][i].copy_(outgoing_[self][i]);
@@ -71,24 +75,31 @@ void Exchange::run() {
     in_bytes += in_counts.back();
     out_bytes += out_counts.back();
     for (const at::Tensor& piece : outgoing_[j]) device = piece.device();
+    for (const at::Tensor& piece : incoming_[j]) device = piece.device();
   }
   const auto options = at::TensorOptions().dtype(at::kByte).device(device);
-  at::Tensor input = at::empty({in_bytes}, options);
-  at::Tensor out = at::empty({out_bytes}, options);
-
+  input_ = at::empty({in_bytes}, options);
+  output_ = at::empty({out_bytes}, options);
   int64_t offset = 0;
   for (const std::vector<at::Tensor>& pieces : outgoing_)
     for (const at::Tensor& piece : pieces) {
-      pack(input, offset, piece);
+      pack(input_, offset, piece);
       offset += static_cast<int64_t>(piece.nbytes());
     }
-  group_.all_to_all(out, input, out_counts, in_counts);
-  offset = 0;
+  outgoing_.clear();
+  work_ = group_.async_all_to_all(output_, input_, out_counts, in_counts);
+}
+
+void Exchange::finish() {
+  work_->wait();
+  input_.reset();
+  int64_t offset = 0;
   for (std::vector<at::Tensor>& pieces : incoming_)
     for (at::Tensor& piece : pieces) {
-      unpack(out, offset, piece);
+      unpack(output_, offset, piece);
       offset += static_cast<int64_t>(piece.nbytes());
     }
+  output_.reset();
 }
 
 }  // namespace ithaca

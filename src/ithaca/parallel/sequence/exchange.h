@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
-namespace ithaca {
+#include "ithaca/comm/communicator.h"
 
-class Communicator;
+namespace ithaca {
 
 class Exchange {
  public:
@@ -22,10 +22,16 @@ class Exchange {
 
   // Collective over the group; returns when all received pieces are written.
   void run();
+  // The same in two halves, so that something can be computed in between. The pieces to send may change after
+  // start(), those to receive are written by finish().
+  void start();
+  void finish();
 
  private:
   Communicator& group_;
   std::vector<std::vector<at::Tensor>> outgoing_, incoming_;  // by rank
+  at::Tensor input_, output_;
+  WorkPtr work_;
 };
 
 }  // namespace ithaca

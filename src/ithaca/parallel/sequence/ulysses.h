@@ -1,34 +1,19 @@
 // DeepSpeed-Ulysses (Jacobs et al. 2023, arXiv 2309.14509, section 3): between two all_to_all calls each rank
 // holds the whole sequence for some of the heads. Here for any heads, kv heads and tokens: uneven splits,
 // irregular groups, and each rank receives only the kv heads that its query heads use. One fused call in (q,
-// k, v) and one out, per layer and direction. Bytes sent: config/layout.h (ulysses_traffic). Shape letters: B
-// batch, T rows of the whole sequence, S rows of this rank, H query heads, K kv heads, D head size; h, k of
-// this rank.
+// k, v) and one out, per layer and direction (sequence_attention.h has it as a decoder's core). Bytes sent:
+// config/layout.h (ulysses_traffic). Shape letters: B batch, T rows of the whole sequence, S rows of this rank,
+// H query heads, K kv heads, D head size; h, k of this rank.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <vector>
 
-#include "ithaca/kernels/attention_block.h"
 #include "ithaca/nn/attention.h"
+#include "ithaca/parallel/sequence/ulysses_exchange.h"
 
 namespace ithaca {
-
-class Communicator;
-
-struct UlyssesSplit {
-  std::vector<HeadRange> heads;  // by rank: the heads it computes
-  std::vector<int64_t> rows;     // by rank: the rows it holds outside attention
-  int64_t length() const;        // T
-  int64_t row_begin(int rank) const;
-  // Is local kv head `kv` of `rank` used by another rank too?
-  bool shared(int rank, int64_t kv) const;
-};
-
-// H mod P leading ranks get one query head more; kv heads as needed. UserError if ranks > heads.q_count (the
-// message proposes what works).
-std::vector<HeadRange> split_heads(const HeadRange& heads, int ranks);
 
 // The core for a decoder whose rows are split contiguously over `group` (which must outlive it).
 // pattern.sequence_length must be set.
