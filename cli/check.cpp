@@ -32,11 +32,19 @@ void print_model(const Settings& s, const ModelConfig& model, int64_t world_size
                   model.num_attention_heads, " query heads, ", model.num_key_value_heads, " kv heads of ",
                   model.head_dim)
                   .c_str());
+  const int64_t weight_bytes = (s.bf16 ? 2 : 4) * parameters;
+  // AdamW's two moments, and the masters of bf16 weights.
+  const int64_t state_bytes = (s.optim == "sgd" ? 0 : 8) * parameters + (s.bf16 ? 4 * parameters : 0);
   std::printf(
-      "  gradients      %s in float32%s\n", megabytes(4 * parameters).c_str(),
-      world_size > 1
-          ? str("; to sum them each rank sends about 2 (n - 1) / n of that a step, n = ", world_size).c_str()
-          : "");
+      "  memory         a rank: weights %s, gradients %s (float32), optimizer %s%s; activations come on "
+      "top\n",
+      megabytes(weight_bytes).c_str(), megabytes(4 * parameters).c_str(),
+      megabytes(state_bytes / world_size).c_str(),
+      world_size > 1 ? str(" (1/", world_size, " of its states)").c_str() : "");
+  if (world_size > 1)
+    std::printf("  bytes a step   a rank sends %s of gradients and %s of new weights\n",
+                megabytes(4 * parameters * (world_size - 1) / world_size).c_str(),
+                megabytes(weight_bytes * (world_size - 1) / world_size).c_str());
   if (s.cutoff_len > model.max_position_embeddings)
     std::printf("  note           cutoff_len %lld is beyond the %lld positions the model was made for\n",
                 static_cast<long long>(s.cutoff_len), static_cast<long long>(model.max_position_embeddings));

@@ -26,7 +26,8 @@ struct Case {
   at::ScalarType dtype;
   int64_t S, H, K, D;
   AttentionPattern pattern;
-  bool aten = true;  // ATen's kernel can do the pattern
+  // What runs beside it: ATen's kernel where it can do the pattern, else ours without documents (its own column).
+  bool aten = true;
 };
 
 struct Times {
@@ -75,10 +76,15 @@ void time_aten(const Tensors& t, Times& times) {
 
 void run(const Case& c, int rounds) {
   const Tensors t(c);
-  Times ithaca, aten;
+  Times ithaca, aten, dense;
+  Case whole = c;
+  whole.pattern = {};
   for (int i = 0; i < rounds; ++i) {
     time_ithaca(c, t, ithaca);
-    if (c.aten) time_aten(t, aten);
+    if (c.aten)
+      time_aten(t, aten);
+    else
+      time_ithaca(whole, t, dense);
   }
   const double pairs =
       static_cast<double>(attention_area(c.pattern, 0, {{0, c.S}}, {{0, c.S}}) * c.H * c.D) * 1e-9;
@@ -95,6 +101,9 @@ void run(const Case& c, int rounds) {
   if (c.aten)
     std::printf("  x%.2f  x%.2f  x%.2f", aten.forward / ithaca.forward, aten.backward / ithaca.backward,
                 (aten.forward + aten.backward) / (ithaca.forward + ithaca.backward));
+  else
+    std::printf("  dense causal / this: x%.2f",
+                (dense.forward + dense.backward) / (ithaca.forward + ithaca.backward));
   std::printf("\n");
   std::fflush(stdout);
 }

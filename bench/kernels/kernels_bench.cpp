@@ -149,7 +149,7 @@ void attention_ithaca(benchmark::State& state) {
   const Rows rows{{0, state.range(0)}};
   loop(state, [&] {
     benchmark::DoNotOptimize(
-        attention_block(t.q, t.k, t.v, rows, rows, HeadRange::all(H, K), {}, AttentionBackend::kAten));
+        attention_block(t.q, t.k, t.v, rows, rows, HeadRange::all(H, K), {}, AttentionBackend::kIthaca));
   });
 }
 void attention_aten(benchmark::State& state) {
@@ -163,10 +163,10 @@ void attention_backward_ithaca(benchmark::State& state) {
   const Heads t(state);
   const Rows rows{{0, state.range(0)}};
   const HeadRange heads = HeadRange::all(H, K);
-  const AttentionOutput f = attention_block(t.q, t.k, t.v, rows, rows, heads, {}, AttentionBackend::kAten);
+  const AttentionOutput f = attention_block(t.q, t.k, t.v, rows, rows, heads, {}, AttentionBackend::kIthaca);
   loop(state, [&] {
     benchmark::DoNotOptimize(attention_block_backward(t.q, t.q, t.k, t.v, f.out, f.lse, rows, rows, heads, {},
-                                                      AttentionBackend::kAten));
+                                                      AttentionBackend::kIthaca));
   });
 }
 

@@ -47,9 +47,8 @@ def parse():
     return options
 
 
-def launch(options):
-    """Starts the ranks as plain processes: less than torchrun does, which is to the peers' advantage."""
-    ranks = 1 if options.peer == "single" else options.ranks
+def start_ranks(ranks, threads):
+    """Starts this program again as the ranks, plain processes: less than torchrun does, which is to the peers' advantage. Returns an exit code."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,7 +57,7 @@ def launch(options):
         lock.unlink()
     environment = dict(os.environ, TORCH_EXTENSIONS_DIR=str(extensions), WORLD_SIZE=str(ranks),
                        LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-                       OMP_NUM_THREADS="2" if ranks == 1 else "1", PEERS_STARTED=repr(time.time()), GLOO_SOCKET_IFNAME="lo",
+                       OMP_NUM_THREADS=str(threads), PEERS_STARTED=repr(time.time()), GLOO_SOCKET_IFNAME="lo",
                        DS_ACCELERATOR="cpu", CUDA_VISIBLE_DEVICES="", TOKENIZERS_PARALLELISM="false")
     processes = [subprocess.Popen([sys.executable, *sys.argv], env=dict(environment, RANK=str(rank), LOCAL_RANK=str(rank)))
                  for rank in range(ranks)]
@@ -144,7 +143,8 @@ def ulysses_step(options, torch, rank):
 def main():
     options = parse()
     if "RANK" not in os.environ:
-        return launch(options)
+        alone = options.peer == "single"
+        return start_ranks(1 if alone else options.ranks, 2 if alone else 1)
     import torch
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

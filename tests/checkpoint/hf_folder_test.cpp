@@ -79,6 +79,25 @@ TEST(HfFolderTest, WhatWasSavedLoadsBitForBit) {
   }
 }
 
+TEST(HfFolderTest, WhatAttentionWasTrainedWithIsInTheConfig) {
+  const TemporaryFolder folder;
+  const auto model = tiny_model(false, at::kFloat, 1);
+  model->config.alibi = true;
+  save_model_folder(*model, folder.path(), {});
+  EXPECT_TRUE(read_model_config(folder.path()).alibi);
+  Json mistral = tiny_config(false);
+  mistral["architectures"] = {"MistralForCausalLM"};
+  mistral["sliding_window"] = 9;
+  for (const int64_t window : {0, 5}) {
+    auto decoder = build_decoder(parse_model_config(mistral, "config.json"), at::kFloat);
+    initialize_weights(*decoder, 1);
+    EXPECT_EQ(decoder->config.sliding_window, 9);
+    decoder->config.sliding_window = window;
+    save_model_folder(*decoder, folder.path(), {});
+    EXPECT_EQ(read_model_config(folder.path()).sliding_window, window);
+  }
+}
+
 TEST(HfFolderTest, ShardsAndTheirIndexReplaceAnEarlierSave) {
   const TemporaryFolder folder;
   const auto saved = tiny_model(false, at::kFloat, 1);

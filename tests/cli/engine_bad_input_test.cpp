@@ -161,7 +161,7 @@ std::vector<BadInput> cases() {
        {"eval.txt", "UTF-8"}},
       {"more_ranks_than_heads",
        nothing,
-       {"--nproc", "4", "--sequence_parallel_size", "4"},
+       {"--nproc", "4", "--sequence_parallel_size", "4", "--sequence_parallel_method", "ulysses"},
        {"3 query heads"}},
   };
 }

@@ -43,6 +43,14 @@ TEST(DeviceMesh, TensorIsTheFastestAxisAndPipelineTheSlowest) {
   EXPECT_EQ(all[9], (std::vector<Ranks>{{8, 9}, {7, 9, 11}, {9}, {9}, {3, 9}, {7, 9, 11}, {7, 9, 11}}));
 }
 
+TEST(DeviceMesh, RingInnerPutsRingsOnAdjacentRanks) {
+  const auto all = groups_of({.ulysses = 2, .ring = 3, .data = 2, .ring_inner = true});
+  EXPECT_EQ(
+      all[4],
+      (std::vector<Ranks>{
+          {4}, {1, 4}, {3, 4, 5}, {4, 10}, {4}, {0, 1, 2, 3, 4, 5}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}}));
+}
+
 TEST(DeviceMesh, AllFiveAxes) {
   const auto all = groups_of({.tensor = 2, .ulysses = 2, .ring = 2, .data = 2, .pipeline = 2});
   // rank 21 = 10101b: tensor 1, ulysses 0, ring 1, data 0, pipeline 1

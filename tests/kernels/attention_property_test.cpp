@@ -10,6 +10,7 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
+#include <hwy/targets.h>
 
 #include <algorithm>
 #include <limits>
@@ -180,7 +181,7 @@ AttentionPattern random_pattern(Dice& dice, int64_t S, int64_t batch, const Head
 
 Case random_case(Dice& dice) {
   Case c;
-  const int64_t S = dice.one_in(8) ? dice.between(100, 330) : dice.between(1, 80);
+  const int64_t S = dice.one_in(12) ? dice.between(100, 330) : dice.between(1, 70);
   c.D = S > 100 ? dice.pick<int64_t>({16, 40, 64})
                 : dice.pick<int64_t>({1, 7, 16, 20, 32, 40, 64, 72, 80, 96, 100, 128, 160, 200, 256});
   c.batch = S > 100 ? 1 : dice.between(1, 3);
@@ -207,6 +208,11 @@ double squares(const at::Tensor& t) {
   return at::where(wide.isfinite(), wide.square(), 0.0).sum().item<double>();
 }
 
+// Of the largest deviation; the short types are measured against their own rounding besides.
+double tolerance_of(at::ScalarType type) {
+  return type == at::kDouble ? 1e-12 : type == at::kFloat ? 1e-5 : 3e-2;
+}
+
 TEST(AttentionProperty, RandomShapesEqualTheNaiveTwin) {
   constexpr int kCases = 2200;
   std::map<std::string, Squares> of_bf16, of_half;
@@ -228,8 +234,7 @@ TEST(AttentionProperty, RandomShapesEqualTheNaiveTwin) {
     const bool full = type == at::kDouble || type == at::kFloat;
     for (const auto& [name, field] : fields()) {
       ASSERT_EQ((got.*field).sizes(), (want.*field).sizes()) << name;
-      const double tolerance = type == at::kDouble ? 1e-12 : type == at::kFloat ? 1e-5 : 3e-2;
-      ASSERT_LE(test::distance(got.*field, want.*field), tolerance) << name;
+      ASSERT_LE(test::distance(got.*field, want.*field), tolerance_of(type)) << name;
     }
     if (full) continue;
     const Results truth = run(c, exact, kNaive);
@@ -288,6 +293,30 @@ TEST(AttentionProperty, NothingLeaksBetweenDocuments) {
         }
       }
     }
+}
+
+// The instruction sets below the best one of this machine, bf16 without its dot products among them.
+TEST(AttentionProperty, EveryInstructionSetEqualsTheNaiveTwin) {
+  int targets = 0;
+  for (const int64_t target : {HWY_AVX3, HWY_AVX2, HWY_EMU128}) {
+    if ((hwy::SupportedTargets() & target) == 0) continue;
+    hwy::SetSupportedTargetsForTest(target);
+    ++targets;
+    for (int i = 0; i < 60; ++i) {
+      Dice dice(static_cast<uint64_t>(i));
+      const Case c = random_case(dice);
+      SCOPED_TRACE(str(hwy::TargetName(target), " case ", i, ": ", describe(c)));
+      const Inputs exact = inputs_of(c, static_cast<uint64_t>(10 * i));
+      for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
+        const Inputs in = exact.to(type);
+        const Results got = run(c, in, kIthaca), want = run(c, in.to(at::kDouble), kNaive);
+        for (const auto& [name, field] : fields())
+          ASSERT_LE(test::distance(got.*field, want.*field), tolerance_of(type)) << name << " of " << type;
+      }
+    }
+    hwy::SetSupportedTargetsForTest(0);
+  }
+  EXPECT_GT(targets, 0);
 }
 
 // The same bits every time and on any number of threads.

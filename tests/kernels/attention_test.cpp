@@ -1,10 +1,12 @@
-// attention_block: the dense backend against the naive twin, and the naive twin against numerical
+// attention_block: ithaca's and the dense backend against the naive twin, and the naive twin against numerical
 // differentiation. Shape letters: B batch, S rows, H query heads, K kv heads, D head size.
 #include "ithaca/kernels/attention_block.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/logaddexp.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 
@@ -60,6 +62,15 @@ void expect_close(const Results& a, const Results& b, double tolerance) {
   EXPECT_LE(distance(a.dq, b.dq), tolerance) << "dq";
   EXPECT_LE(distance(a.dk, b.dk), tolerance) << "dk";
   EXPECT_LE(distance(a.dv, b.dv), tolerance) << "dv";
+}
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "nothing was thrown";
 }
 
 struct Shape {
@@ -118,6 +129,15 @@ TEST(Attention, LongRowsAndShortTypes) {
   }
 }
 
+// More blocks of keys than the backward has chunks; the naive twin's scores would be too large.
+TEST(Attention, VeryLongRowsEqualAten) {
+  const int64_t s = 8500;
+  const Rows rows{{0, s}};
+  const Inputs in = make_inputs(1, s, s, 1, 1, 8, at::kDouble);
+  expect_close(run(in, rows, rows, HeadRange::all(1, 1), {}, kIthaca),
+               run(in, rows, rows, HeadRange::all(1, 1), {}, kAten), 1e-12);
+}
+
 // The bf16 kernel rounds the probabilities before P V and P^T dO, and writes dq, dk, dv in bf16. Each
 // rounding is at most 2^-9 relative, 0.0017 in rms: out carries two of them (P, out), the gradients about
 // five (out, P, dS, themselves, dout's row sums).
@@ -128,14 +148,16 @@ TEST(Attention, Bf16StaysWithinAFewRoundings) {
   const Inputs wide{in.q.to(at::kDouble), in.k.to(at::kDouble), in.v.to(at::kDouble),
                     in.dout.to(at::kDouble)};
   const AttentionPattern pattern;
-  const Results got = run(in, rows, rows, HeadRange::all(9, 3), pattern, kAten);
   const Results want = run(wide, rows, rows, HeadRange::all(9, 3), pattern, kNaive);
-  expect_contract(got, in, at::kFloat);
   const double rounding = test::relative_rms(want.out.to(at::kBFloat16), want.out);
-  EXPECT_LE(test::relative_rms(got.out, want.out), 1.5 * rounding);
-  EXPECT_LE(distance(got.lse, want.lse), 1e-5);
-  for (const auto& [a, b] : {std::pair{got.dq, want.dq}, {got.dk, want.dk}, {got.dv, want.dv}})
-    EXPECT_LE(test::relative_rms(a, b), 3.5 * rounding);
+  for (const AttentionBackend backend : {kAten, kIthaca}) {
+    const Results got = run(in, rows, rows, HeadRange::all(9, 3), pattern, backend);
+    expect_contract(got, in, at::kFloat);
+    EXPECT_LE(test::relative_rms(got.out, want.out), 1.5 * rounding);
+    EXPECT_LE(distance(got.lse, want.lse), 1e-5);
+    for (const auto& [a, b] : {std::pair{got.dq, want.dq}, {got.dk, want.dk}, {got.dv, want.dv}})
+      EXPECT_LE(test::relative_rms(a, b), 3.5 * rounding);
+  }
 }
 
 TEST(Attention, StridedInputsGiveTheSameBits) {
@@ -148,10 +170,13 @@ TEST(Attention, StridedInputsGiveTheSameBits) {
                        random({2, 4, s, 16}, 10, at::kFloat).transpose(1, 2)};
   const Inputs dense{strided.q.contiguous(), strided.k.contiguous(), strided.v.contiguous(),
                      strided.dout.contiguous()};
-  const Results a = run(strided, rows, rows, heads, {}, kAten), b = run(dense, rows, rows, heads, {}, kAten);
-  for (const auto& [x, y] :
-       {std::pair{a.out, b.out}, {a.lse, b.lse}, {a.dq, b.dq}, {a.dk, b.dk}, {a.dv, b.dv}})
-    EXPECT_TRUE(test::same_bits(x, y));
+  for (const AttentionBackend backend : {kAten, kIthaca}) {
+    const Results a = run(strided, rows, rows, heads, {}, backend),
+                  b = run(dense, rows, rows, heads, {}, backend);
+    for (const auto& [x, y] :
+         {std::pair{a.out, b.out}, {a.lse, b.lse}, {a.dq, b.dq}, {a.dk, b.dk}, {a.dv, b.dv}})
+      EXPECT_TRUE(test::same_bits(x, y));
+  }
 }
 
 // Two blocks of keys merged by lse, and differentiated with the merged out and lse, are the whole attention.
@@ -192,9 +217,76 @@ TEST(Attention, BlocksCombineToTheWhole) {
   }
 }
 
-// A permutation of rows, told by q_rows and k_rows, permutes the results: only the naive twin takes every
-// order.
-TEST(Attention, NaiveTakesRowsInAnyOrder) {
+// Blocks of keys added one after the other, in any order, are the whole attention on every backend.
+TEST(Attention, AddedBlocksAreTheWhole) {
+  const int64_t s = 24;
+  const HeadRange heads = HeadRange::all(4, 2);
+  const Inputs in = make_inputs(1, s, s, 4, 2, 8, at::kDouble);
+  const Rows rows{{0, s}};
+  const Results want = run(in, rows, rows, heads, {}, kNaive);
+  // Queries of the last third: two blocks before them, one of their own.
+  const Rows q_rows{{16, 8}};
+  const at::Tensor q = in.q.narrow(1, 16, 8), dout = in.dout.narrow(1, 16, 8);
+  for (const AttentionBackend backend : {kAten, kNaive, kIthaca})
+    for (const std::vector<int64_t>& order : {std::vector<int64_t>{0, 8, 16}, {16, 0, 8}, {8, 16, 0}}) {
+      AttentionOutput total{at::zeros(q.sizes(), q.options()),
+                            at::full({1, 4, 8}, -std::numeric_limits<double>::infinity(), q.options())};
+      for (const int64_t begin : order)
+        attention_block_add(total, q, in.k.narrow(1, begin, 8), in.v.narrow(1, begin, 8), q_rows,
+                            {{begin, 8}}, heads, {}, backend);
+      EXPECT_LE(distance(total.out, want.out.narrow(1, 16, 8)), 1e-12);
+      EXPECT_LE(distance(total.lse, want.lse.narrow(2, 16, 8)), 1e-12);
+      // Keys that nobody sees change nothing, not even a bit.
+      const AttentionOutput before{total.out.clone(), total.lse.clone()};
+      attention_block_add(total, q, in.k.narrow(1, 0, 8), in.v.narrow(1, 0, 8), q_rows, {{24, 8}}, heads, {},
+                          backend);
+      EXPECT_TRUE(test::same_bits(total.out, before.out) && test::same_bits(total.lse, before.lse));
+      AttentionGrads grads{at::zeros(q.sizes(), q.options()), {}, {}};
+      for (const int64_t begin : order) {
+        grads.dk = at::ones({1, 8, 2, 8}, q.options());
+        grads.dv = at::ones({1, 8, 2, 8}, q.options());
+        attention_block_backward_add(grads, dout, q, in.k.narrow(1, begin, 8), in.v.narrow(1, begin, 8),
+                                     total.out, total.lse, q_rows, {{begin, 8}}, heads, {}, backend);
+        const AttentionGrads part =
+            attention_block_backward(dout, q, in.k.narrow(1, begin, 8), in.v.narrow(1, begin, 8), total.out,
+                                     total.lse, q_rows, {{begin, 8}}, heads, {}, kNaive);
+        EXPECT_LE(distance(grads.dk, part.dk + 1), 1e-12);
+        EXPECT_LE(distance(grads.dv, part.dv + 1), 1e-12);
+      }
+      EXPECT_LE(distance(grads.dq, want.dq.narrow(1, 16, 8)), 1e-12);
+    }
+}
+
+// The running sums stay in float32 between blocks of short types.
+TEST(Attention, RunningSumsAreWide) {
+  const Inputs in = make_inputs(1, 16, 16, 2, 1, 16, at::kBFloat16);
+  const HeadRange heads = HeadRange::all(2, 1);
+  const Inputs wide{in.q.to(at::kFloat), in.k.to(at::kFloat), in.v.to(at::kFloat), in.dout.to(at::kFloat)};
+  const Results want = run(wide, {{0, 16}}, {{0, 16}}, heads, {}, kNaive);
+  for (const AttentionBackend backend : {kNaive, kIthaca}) {
+    AttentionOutput total{at::zeros(in.q.sizes(), at::kFloat),
+                          at::full({1, 2, 16}, -std::numeric_limits<double>::infinity(), at::kFloat)};
+    attention_block_add(total, in.q, in.k, in.v, {{0, 16}}, {{0, 16}}, heads, {}, backend);
+    // ithaca's P is rounded to bf16 where the machine multiplies bf16.
+    EXPECT_LE(distance(total.out, want.out), backend == kNaive ? 1e-6 : 5e-3);
+    EXPECT_LE(distance(total.lse, want.lse), 1e-5);
+    AttentionOutput narrow{total.out.to(at::kBFloat16), total.lse};
+    EXPECT_THAT(message_of([&] {
+                  attention_block_add(narrow, in.q, in.k, in.v, {{0, 16}}, {{0, 16}}, heads, {}, backend);
+                }),
+                testing::HasSubstr("total.out"));
+    AttentionGrads grads{at::zeros(in.q.sizes(), at::kFloat), at::zeros(in.k.sizes(), at::kFloat),
+                         at::zeros(in.q.sizes(), at::kFloat)};
+    EXPECT_THAT(message_of([&] {
+                  attention_block_backward_add(grads, in.dout, in.q, in.k, in.v, in.q, total.lse, {{0, 16}},
+                                               {{0, 16}}, heads, {}, backend);
+                }),
+                testing::HasSubstr("total.dv"));
+  }
+}
+
+// A permutation of rows, told by q_rows and k_rows, permutes the results.
+TEST(Attention, RowsInAnyOrder) {
   const int64_t s = 16;
   const HeadRange heads = HeadRange::all(2, 1);
   const AttentionPattern pattern{true, 0, {{0, 6, 15}}};
@@ -207,11 +299,11 @@ TEST(Attention, NaiveTakesRowsInAnyOrder) {
     return at::cat(parts, dim);
   };
   const Inputs moved{permute(in.q, 1), permute(in.k, 1), permute(in.v, 1), permute(in.dout, 1)};
-  const Results got = run(moved, zigzag, zigzag, heads, pattern, kNaive);
-  expect_close(got,
-               {permute(want.out, 1), permute(want.lse, 2), permute(want.dq, 1), permute(want.dk, 1),
-                permute(want.dv, 1)},
-               1e-13);
+  for (const AttentionBackend backend : {kNaive, kIthaca})
+    expect_close(run(moved, zigzag, zigzag, heads, pattern, backend),
+                 {permute(want.out, 1), permute(want.lse, 2), permute(want.dq, 1), permute(want.dk, 1),
+                  permute(want.dv, 1)},
+                 1e-13);
 }
 
 // NaN in another document, in padding or in another batch row reaches no bit of ours.
@@ -275,15 +367,6 @@ TEST(Attention, EmptyTensors) {
     EXPECT_EQ(r.lse.max().item<double>(), -std::numeric_limits<double>::infinity());
     EXPECT_EQ(r.dq.abs().max().item<double>(), 0);
   }
-}
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 TEST(Attention, BadInputIsNamed) {

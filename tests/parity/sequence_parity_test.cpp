@@ -3,6 +3,7 @@
 // full product in the long one (ITHACA_FULL=1).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 #include <set>
@@ -95,18 +96,20 @@ TEST(SequenceParityLong, FullProduct) {
   const std::vector<SchemeCase> schemes = all_schemes({1, 2, 3, 4, 6, 8});
   const std::vector<Choice> patterns = {{0, 0, 0, 0}, {1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0},
                                         {0, 0, 0, 1}, {0, 0, 0, 2}, {1, 1, 1, 1}};
-  unsigned seed = 0;
+  std::vector<Choice> cases;
   for (int s = 0; s < static_cast<int>(schemes.size()); ++s)
     for (int h = 0; h < static_cast<int>(std::size(kHeads)); ++h)
       for (int l = 0; l < static_cast<int>(std::size(kLengths)); ++l)
         for (int b = 0; b < 2; ++b)
           for (int c = 0; c < 2; ++c)
-            for (const Choice& p : patterns) {
-              expect_parity(schemes[s], shape_of({s, h, l, b, c, p[0], p[1], p[2], p[3]}),
-                            AttentionBackend::kIthaca, ++seed);
-              if (HasFailure()) FAIL() << "the first case that fails ends the test";
-            }
-  std::printf("%u cases\n", seed);
+            for (const Choice& p : patterns) cases.push_back({s, h, l, b, c, p[0], p[1], p[2], p[3]});
+  std::shuffle(cases.begin(), cases.end(), std::mt19937(1));  // a run that is cut short has seen some of all
+  unsigned seed = 0;
+  for (const Choice& choice : cases) {
+    expect_parity(schemes[choice[0]], shape_of(choice), AttentionBackend::kIthaca, ++seed);
+    if (HasFailure()) FAIL() << "the first case that fails ends the test";
+    if (seed % 1000 == 0) std::printf("%u of %zu cases\n", seed, cases.size()), std::fflush(stdout);
+  }
 }
 
 }  // namespace

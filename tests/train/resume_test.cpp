@@ -66,8 +66,13 @@ INSTANTIATE_TEST_SUITE_P(
                                                "full", "2"},
                       std::vector<std::string>{"--bf16", "--weight_decay", "0.1", "3"},
                       std::vector<std::string>{"--packing", "false", "--train_file", "docs.jsonl",
-                                               "--logging_steps", "1", "--sequence_parallel_size", "3",
-                                               "3"}));
+                                               "--logging_steps", "1", "--sequence_parallel_size", "3", "3"},
+                      std::vector<std::string>{"--bf16", "--sequence_parallel_size", "2",
+                                               "--sequence_parallel_method", "ring",
+                                               "--gradient_checkpointing", "keep_attention", "2"},
+                      std::vector<std::string>{"--sequence_parallel_size", "4", "--sequence_parallel_method",
+                                               "hybrid", "--ulysses_degree", "2", "--sliding_window", "9",
+                                               "--gradient_checkpointing", "full", "4"}));
 
 TEST(Layouts, SeeTheSameSamplesAndLosses) {
   TinyRun run;
@@ -88,6 +93,63 @@ TEST(Layouts, SeeTheSameSamplesAndLosses) {
           << other << " loss of step " << i;
     }
   }
+}
+
+using Words = std::vector<std::string>;
+Words operator+(Words a, const Words& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// Each way of sharing a sequence against one rank, under each pattern: the same losses, and every byte foreseen.
+TEST(Layouts, MethodsAndPatternsGiveTheLossesOfOneRank) {
+  TinyRun run;
+  std::ofstream(run.path("mask.txt")) << "1 0 0 0\n1 1 0 0\n0 1 1 0\n1 0 1 1\n";
+  const Words batch = {"--per_device_train_batch_size", "4"};
+  const std::vector<std::pair<std::string, Words>> patterns = {
+      {"plain", {}},
+      {"window", {"--sliding_window", "7"}},
+      {"alibi", {"--train_from_scratch", "--position_embedding", "alibi"}},
+      {"all", {"--causal", "false"}},
+      {"fixed",
+       {"--sparse_attention", "fixed", "--sparse_attention.block", "4", "--sparse_attention.num_local_blocks",
+        "2"}},
+      {"mask",
+       {"--sparse_attention", "mask", "--sparse_attention.block", "8", "--sparse_attention.mask_file",
+        run.path("mask.txt").string()}}};
+  const std::vector<std::pair<int, Words>> methods = {
+      {2, {"--sequence_parallel_method", "ulysses", "--ulysses_chunks", "2"}},
+      {3, {"--sequence_parallel_method", "ring", "--gradient_checkpointing", "full"}},
+      {4,
+       {"--sequence_parallel_method", "hybrid", "--ulysses_degree", "2", "--gradient_checkpointing",
+        "keep_attention"}},
+      {4, {"--sequence_parallel_method", "double_ring", "--cp_window_size", "2"}},
+      {2, {"--sequence_parallel_method", "kv_allgather"}}};
+  std::vector<double> last_losses;
+  for (const auto& [name, pattern] : patterns) {
+    ASSERT_EQ(run.train(name, batch + pattern, 1), kDone);
+    const std::vector<Json> expected = log_figures(run.path(name) / "trainer_log.jsonl");
+    ASSERT_EQ(expected.size(), 6u);
+    last_losses.push_back(expected.back()[1]);
+    for (const auto& [ranks, method] : methods) {
+      const std::string output = str(name, "-", method[1], "-", ranks);
+      SCOPED_TRACE(output);
+      ASSERT_EQ(run.train(output,
+                          batch + pattern + Words{"--sequence_parallel_size", std::to_string(ranks)} + method,
+                          ranks),
+                kDone);
+      const std::vector<Json> got = log_figures(run.path(output) / "trainer_log.jsonl");
+      ASSERT_EQ(got.size(), expected.size());
+      for (std::size_t i = 0; i < got.size(); ++i)
+        EXPECT_NEAR(got[i][1].get<double>(), expected[i][1].get<double>(), 1e-4) << "loss of step " << i;
+      const Json results = read_json_file(run.path(output) / "train_results.json");
+      EXPECT_GT(results.at("bytes_sent_per_step").get<int64_t>(), 0);
+      EXPECT_EQ(results.at("bytes_sent_per_step"), results.at("bytes_predicted_per_step"));
+    }
+  }
+  for (std::size_t a = 0; a < last_losses.size(); ++a)  // no setting is without effect
+    for (std::size_t b = 0; b < a; ++b)
+      EXPECT_GT(std::abs(last_losses[a] - last_losses[b]), 1e-4) << a << " " << b;
 }
 
 TEST(Stop, ASignalFinishesTheStepSavesAndSaysSo) {

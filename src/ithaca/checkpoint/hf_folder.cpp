@@ -123,6 +123,10 @@ Json config_to_write(const Decoder& decoder) {
   config[key] = config_dtype(decoder.dtype());
   if (config.contains("dtype")) config["dtype"] = config_dtype(decoder.dtype());
   config["tie_word_embeddings"] = !decoder.lm_head.has_value();
+  if (decoder.config.alibi) config["alibi"] = true;  // our key: transformers has no Llama with ALiBi
+  if (decoder.config.architecture == "MistralForCausalLM")
+    config["sliding_window"] =
+        decoder.config.sliding_window > 0 ? Json(decoder.config.sliding_window) : Json();
   return config;
 }
 

@@ -6,8 +6,8 @@
 //   out 0, lse -infinity and gradients 0.
 // The backward takes the final out and lse (over all blocks, where there are many) and returns dq, dk, dv in
 // opmath, shaped as q, k, v. Sums run in opmath; ATen's kernels round each call's dq, dk, dv to q's dtype
-// once before they are widened. Deterministic on CPU. kNaive keeps NaN of other documents and padding out, as
-// all do; not that of later rows of the same document.
+// once before they are widened. Deterministic on CPU; kIthaca's bits are the same on any number of threads.
+// kNaive keeps NaN of other documents and padding out, as all do; not that of later rows of the same document.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -108,6 +108,10 @@ struct Policy {
     for (int64_t i = whole; i < head_dim; ++i) to[i] = from[i];
     for (int64_t i = head_dim; i < Dp; ++i) to[i] = 0;
   }
+  template <class T>
+  static void store_values(const R* from, R factor, int64_t n, T* to) {
+    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<T>(from[i] * factor);
+  }
   // [rows][W] to [W][rows]
   static void transpose(const R* from, int64_t rows, int64_t W, R* to) {
     for (int64_t w = 0; w < W; ++w)
@@ -146,7 +150,8 @@ namespace ithaca::attention {
 HWY_EXPORT(kernels);
 
 const Kernels& kernels_for(Element element) {
-  if (element == Element::kBFloat16)
+  // The mask of targets is what a test narrows.
+  if (element == Element::kBFloat16 && (hwy::SupportedTargets() & HWY_AVX3) != 0)
     if (const Kernels* native = bf16_kernels()) return *native;
   return *HWY_DYNAMIC_DISPATCH(kernels)(element);
 }

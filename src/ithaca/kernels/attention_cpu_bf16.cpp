@@ -93,6 +93,14 @@ struct Policy {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + d), _mm256_maskz_loadu_epi16(some, from + d));
     }
   }
+  static void store_values(const float* from, float factor, int64_t n, Value* to) {
+    const Vec by = set(factor);
+    for (int64_t i = 0; i < n; i += 16) {
+      const __mmask16 some = static_cast<__mmask16>((1U << std::min<int64_t>(16, n - i)) - 1);
+      _mm256_mask_storeu_epi16(to + i, some,
+                               (__m256i)_mm512_cvtneps_pbh(mul(_mm512_maskz_loadu_ps(some, from + i), by)));
+    }
+  }
   static void transpose(const Word* from, int64_t rows, int64_t W, Word* to) {
     for (int64_t w = 0; w < W; ++w)
       for (int64_t r = 0; r < rows; ++r) to[w * rows + r] = from[r * W + w];

@@ -1,7 +1,8 @@
-// Memory and threads of the tiled CPU attention. Forward: keys are packed once, then every query tile is a task
-// of its own. Backward: queries and keys are cut into C chunks each; in round t, key chunk c meets query chunk
-// c + t (mod C), so that no two tasks of a round add to the same gradients, and the order of all sums is fixed
-// by the shapes alone: the bits do not depend on the number of threads.
+// Memory and threads of the tiled CPU attention. A unit is one kv head of one document: small units run whole on
+// one thread, large ones are shared out part by part. Forward: the keys are packed, then every query tile is a
+// part. Backward: queries and keys are cut into C chunks each; in round t, key chunk c meets query chunk c + t
+// (mod C), so that no two parts of a round add to the same gradients. The order of all sums is fixed by the
+// shapes alone: the bits do not depend on the number of threads.
 // Shape letters: B batch, S rows of the sequence, H query heads, K kv heads, D head size.
 #include "ithaca/kernels/attention_ithaca.h"
 
@@ -48,13 +49,14 @@ View view_of(const at::Tensor& t) {
   return {t.const_data_ptr(), t.stride(0), t.stride(1), t.stride(2)};
 }
 
-// Scratch memory on a cache line's boundary.
+// Hands out memory on cache lines' boundaries.
 class Memory {
  public:
-  explicit Memory(int64_t bytes) : bytes_(at::empty({bytes + 64}, at::kByte)) {
-    next_ = static_cast<std::byte*>(bytes_.mutable_data_ptr());
+  explicit Memory(int64_t bytes) : owned_(at::empty({bytes + 64}, at::kByte)) {
+    next_ = static_cast<std::byte*>(owned_.mutable_data_ptr());
     next_ += -reinterpret_cast<std::intptr_t>(next_) & 63;
   }
+  explicit Memory(std::byte* borrowed) : next_(borrowed) {}
   void* take(int64_t bytes) {
     void* p = next_;
     next_ += padded(bytes);
@@ -63,7 +65,7 @@ class Memory {
   static int64_t padded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
  private:
-  at::Tensor bytes_;
+  at::Tensor owned_;
   std::byte* next_;
 };
 
@@ -111,160 +113,204 @@ int64_t packed_bytes(const Kernels& kernels, const Problem& p, int64_t rows) {
   return Memory::padded(rows * p.padded_D() / kernels.pair * kernels.word);
 }
 
-void run_forward(Call& call, const Geometry& geometry, TileSizes sizes) {
-  const Kernels& kernels = call.kernels;
-  const Problem& p = call.problem;
-  struct Task {
-    const Unit* unit;
-    std::size_t index;  // of the tile or the block
-  };
-  int64_t bytes = 0;
-  for (const Unit& unit : geometry.units)
-    bytes += 2 * packed_bytes(kernels, p, geometry.keys[unit.keys].packed_keys);
-  Memory memory(bytes);
-  std::vector<UnitMemory> packed(geometry.units.size());
-  std::vector<Task> packing, tiles;
-  std::size_t longest = 0;
-  for (std::size_t u = 0; u < geometry.units.size(); ++u) {
-    const Unit& unit = geometry.units[u];
-    const KeyLayout& keys = geometry.keys[unit.keys];
-    packed[u].k_panels = memory.take(packed_bytes(kernels, p, keys.packed_keys));
-    packed[u].v_pairs = memory.take(packed_bytes(kernels, p, keys.packed_keys));
-    for (std::size_t b = 0; b < keys.blocks.size(); ++b) packing.push_back({&unit, b});
-    longest = std::max(longest, unit.tiles.size());
-  }
-  // Causal tiles grow with their position: the long ones first.
-  for (std::size_t i = longest; i-- > 0;)
-    for (const Unit& unit : geometry.units)
-      if (i < unit.tiles.size()) tiles.push_back({&unit, i});
-  const auto memory_of = [&](const Task& task) -> const UnitMemory& {
-    return packed[static_cast<std::size_t>(task.unit - geometry.units.data())];
-  };
-  const int64_t scratch = kernels.scratch(p.D, sizes);
-  for_each_task(static_cast<int64_t>(packing.size()), scratch, [&](int64_t i, void* space) {
-    const Task& task = packing[static_cast<std::size_t>(i)];
-    const KeyLayout& keys = geometry.keys[task.unit->keys];
-    const KeyBlock& block = keys.blocks[task.index];
-    kernels.pack_keys(p, *task.unit, keys.pieces[static_cast<std::size_t>(block.piece)], block,
-                      memory_of(task), /*backward=*/false, space);
-  });
-  for_each_task(static_cast<int64_t>(tiles.size()), scratch, [&](int64_t i, void* space) {
-    const Task& task = tiles[static_cast<std::size_t>(i)];
-    kernels.forward(p, *task.unit, geometry.keys[task.unit->keys], task.unit->tiles[task.index],
-                    memory_of(task), sizes, space);
-  });
-}
-
-// The backward of one unit in chunks.
-struct UnitBackward {
+// One unit and its packed arrays.
+struct Work {
   const Unit* unit = nullptr;
   const KeyLayout* keys = nullptr;
   UnitMemory memory;
-  int64_t chunks = 0;
+  int64_t chunks = 0;  // of the backward
 
-  int64_t tile_begin(int64_t chunk) const {
-    return chunk * static_cast<int64_t>(unit->tiles.size()) / chunks;
+  int64_t tiles() const { return static_cast<int64_t>(unit->tiles.size()); }
+  int64_t blocks() const { return static_cast<int64_t>(keys->blocks.size()); }
+  const QueryTile& tile(int64_t i) const { return unit->tiles[static_cast<std::size_t>(i)]; }
+  const KeyBlock& block(int64_t i) const { return keys->blocks[static_cast<std::size_t>(i)]; }
+  const KeyPiece& piece(const KeyBlock& block) const {
+    return keys->pieces[static_cast<std::size_t>(block.piece)];
   }
-  int64_t block_begin(int64_t chunk) const {
-    return chunk * static_cast<int64_t>(keys->blocks.size()) / chunks;
+  // Pairs of rows and keys, the forbidden ones too.
+  double size() const {
+    return static_cast<double>(unit->packed_rows) * static_cast<double>(keys->packed_keys);
   }
 };
 
-int64_t backward_bytes(const Kernels& kernels, const Problem& p, const UnitBackward& work) {
-  const int64_t row = p.padded_D() * kernels.real, q = work.unit->packed_rows, k = work.keys->packed_keys;
-  return 3 * packed_bytes(kernels, p, k) + (kernels.pair == 1 ? 2 : 4) * packed_bytes(kernels, p, q) +
-         2 * Memory::padded(q * kernels.real) + Memory::padded(q * row) + 2 * Memory::padded(k * row);
-}
-
-UnitMemory take_backward(Memory& memory, const Kernels& kernels, const Problem& p, const UnitBackward& work) {
-  const int64_t row = p.padded_D() * kernels.real, q = work.unit->packed_rows, k = work.keys->packed_keys;
-  UnitMemory m;
-  for (void** keys : {&m.k_panels, &m.k_pairs, &m.v_panels}) *keys = memory.take(packed_bytes(kernels, p, k));
-  for (void** rows : {&m.q_rows, &m.dout_rows}) *rows = memory.take(packed_bytes(kernels, p, q));
-  m.q_pairs = kernels.pair == 1 ? m.q_rows : memory.take(packed_bytes(kernels, p, q));
-  m.dout_pairs = kernels.pair == 1 ? m.dout_rows : memory.take(packed_bytes(kernels, p, q));
-  for (void** numbers : {&m.lse, &m.delta}) *numbers = memory.take(q * kernels.real);
-  m.dq = memory.take(q * row);
-  for (void** sums : {&m.dk, &m.dv}) *sums = memory.take(k * row);
-  return m;
-}
-
-// Packs queries and keys and clears the sums; or, at the end, writes the sums out.
-void prepare_or_write(const Kernels& kernels, const Problem& p, const std::vector<UnitBackward>& works,
-                      int64_t scratch, bool write) {
-  struct Task {
-    const UnitBackward* work;
-    const QueryTile* tile;  // null: the block
-    const KeyBlock* block;
+// Calls f(work, i, scratch) for i below count(work), through `run`.
+template <class Run, class Count, class F>
+void for_each_part(const std::vector<Work>& works, const Run& run, Count count, F f) {
+  struct Part {
+    const Work* work;
+    int64_t index;
   };
-  std::vector<Task> tasks;
-  for (const UnitBackward& work : works) {
-    for (const QueryTile& tile : work.unit->tiles) tasks.push_back({&work, &tile, nullptr});
-    for (const KeyBlock& block : work.keys->blocks) tasks.push_back({&work, nullptr, &block});
-  }
-  const int64_t row = p.padded_D() * kernels.real;
-  for_each_task(static_cast<int64_t>(tasks.size()), scratch, [&](int64_t i, void* space) {
-    const Task& task = tasks[static_cast<std::size_t>(i)];
-    const UnitBackward& work = *task.work;
-    const auto clear = [&](void* sums, int64_t first, int64_t rows) {
-      std::memset(static_cast<std::byte*>(sums) + first * row, 0, static_cast<std::size_t>(rows * row));
-    };
-    if (task.tile) {
-      if (write) {
-        kernels.write_dq(p, *work.unit, *task.tile, work.memory);
-      } else {
-        clear(work.memory.dq, task.tile->packed, task.tile->padded_rows());
-        kernels.pack_queries(p, *work.unit, *task.tile, work.memory);
-      }
-      return;
-    }
-    const KeyPiece& piece = work.keys->pieces[static_cast<std::size_t>(task.block->piece)];
-    if (write) {
-      kernels.write_dkdv(p, *work.unit, piece, *task.block, work.memory);
-    } else {
-      const int64_t filled = (task.block->length + kKeyAlign - 1) / kKeyAlign * kKeyAlign;
-      clear(work.memory.dk, piece.packed + task.block->begin, filled);
-      clear(work.memory.dv, piece.packed + task.block->begin, filled);
-      kernels.pack_keys(p, *work.unit, piece, *task.block, work.memory, /*backward=*/true, space);
-    }
+  std::vector<Part> parts;
+  for (const Work& work : works)
+    for (int64_t i = 0, n = count(work); i < n; ++i) parts.push_back({&work, i});
+  run(static_cast<int64_t>(parts.size()), [&](int64_t i, void* scratch) {
+    const Part& part = parts[static_cast<std::size_t>(i)];
+    f(*part.work, part.index, scratch);
   });
 }
 
-// Key chunk c against query chunk c + t.
-void run_chunk(const Kernels& kernels, const Problem& p, const UnitBackward& work, int64_t c, int64_t t,
-               TileSizes sizes, void* space) {
-  const int64_t a = (c + t) % work.chunks;
-  for (int64_t b = work.block_begin(c); b < work.block_begin(c + 1); ++b) {
-    const KeyBlock& block = work.keys->blocks[static_cast<std::size_t>(b)];
-    for (int64_t i = work.tile_begin(a); i < work.tile_begin(a + 1); ++i) {
-      const QueryTile& tile = work.unit->tiles[static_cast<std::size_t>(i)];
-      if (b < tile.block_begin || b >= tile.block_end) continue;
-      kernels.backward(p, work.keys->pieces[static_cast<std::size_t>(block.piece)], block, tile, work.memory,
-                       sizes, space);
-    }
-  }
-}
+class Forward {
+ public:
+  Forward(const Kernels& kernels, const Problem& problem, TileSizes sizes)
+      : kernels_(kernels), problem_(problem), sizes_(sizes) {}
 
-void run_backward(Call& call, const std::vector<UnitBackward>& works, TileSizes sizes) {
-  const Kernels& kernels = call.kernels;
-  const Problem& p = call.problem;
-  const int64_t scratch = kernels.scratch(p.D, sizes);
-  prepare_or_write(kernels, p, works, scratch, /*write=*/false);
-  struct Task {
-    const UnitBackward* work;
-    int64_t chunk;
-  };
-  for (int64_t t = 0; t < kMaxChunks; ++t) {
-    std::vector<Task> tasks;
-    for (const UnitBackward& work : works)
-      for (int64_t c = 0; c < work.chunks && t < work.chunks; ++c) tasks.push_back({&work, c});
-    if (tasks.empty()) break;
-    for_each_task(static_cast<int64_t>(tasks.size()), scratch, [&](int64_t i, void* space) {
-      const Task& task = tasks[static_cast<std::size_t>(i)];
-      run_chunk(kernels, p, *task.work, task.chunk, t, sizes, space);
+  int64_t tasks(const Work& work) const { return work.tiles(); }
+  int64_t bytes(const Work& work) const {
+    return 2 * packed_bytes(kernels_, problem_, work.keys->packed_keys);
+  }
+  void take(Work& work, Memory& memory) const {
+    for (void** keys : {&work.memory.k_panels, &work.memory.v_pairs})
+      *keys = memory.take(packed_bytes(kernels_, problem_, work.keys->packed_keys));
+  }
+  template <class Run>
+  void run(const std::vector<Work>& works, const Run& run) const {
+    const Problem& p = problem_;
+    for_each_part(
+        works, run, [](const Work& work) { return work.blocks(); },
+        [&](const Work& work, int64_t i, void* scratch) {
+          const KeyBlock& block = work.block(i);
+          kernels_.pack_keys(p, *work.unit, work.piece(block), block, work.memory, /*backward=*/false,
+                             scratch);
+        });
+    for_each_part(
+        works, run, [](const Work& work) { return work.tiles(); },
+        [&](const Work& work, int64_t i, void* scratch) {
+          // Causal tiles grow with their position: the long ones first.
+          kernels_.forward(p, *work.unit, *work.keys, work.tile(work.tiles() - 1 - i), work.memory, sizes_,
+                           scratch);
+        });
+  }
+
+ private:
+  const Kernels& kernels_;
+  const Problem& problem_;
+  TileSizes sizes_;
+};
+
+class Backward {
+ public:
+  Backward(const Kernels& kernels, const Problem& problem, TileSizes sizes)
+      : kernels_(kernels), problem_(problem), sizes_(sizes) {}
+
+  int64_t tasks(const Work& work) const { return work.chunks; }
+  int64_t bytes(const Work& work) const {
+    const int64_t row = row_bytes(), q = work.unit->packed_rows, k = work.keys->packed_keys;
+    return 3 * packed_bytes(kernels_, problem_, k) +
+           (kernels_.pair == 1 ? 2 : 4) * packed_bytes(kernels_, problem_, q) +
+           2 * Memory::padded(q * kernels_.real) + Memory::padded(q * row) + 2 * Memory::padded(k * row);
+  }
+  void take(Work& work, Memory& memory) const {
+    const int64_t row = row_bytes(), q = work.unit->packed_rows, k = work.keys->packed_keys;
+    UnitMemory& m = work.memory;
+    for (void** keys : {&m.k_panels, &m.k_pairs, &m.v_panels})
+      *keys = memory.take(packed_bytes(kernels_, problem_, k));
+    for (void** rows : {&m.q_rows, &m.dout_rows}) *rows = memory.take(packed_bytes(kernels_, problem_, q));
+    m.q_pairs = kernels_.pair == 1 ? m.q_rows : memory.take(packed_bytes(kernels_, problem_, q));
+    m.dout_pairs = kernels_.pair == 1 ? m.dout_rows : memory.take(packed_bytes(kernels_, problem_, q));
+    for (void** numbers : {&m.lse, &m.delta}) *numbers = memory.take(q * kernels_.real);
+    m.dq = memory.take(q * row);
+    for (void** sums : {&m.dk, &m.dv}) *sums = memory.take(k * row);
+  }
+  template <class Run>
+  void run(const std::vector<Work>& works, const Run& run) const {
+    const auto tiles = [](const Work& work) { return work.tiles(); };
+    const auto blocks = [](const Work& work) { return work.blocks(); };
+    for_each_part(works, run, tiles,
+                  [&](const Work& work, int64_t i, void*) { prepare(work, work.tile(i)); });
+    for_each_part(works, run, blocks,
+                  [&](const Work& work, int64_t i, void* scratch) { prepare(work, work.block(i), scratch); });
+    int64_t rounds = 0;
+    for (const Work& work : works) rounds = std::max(rounds, work.chunks);
+    for (int64_t t = 0; t < rounds; ++t)
+      for_each_part(
+          works, run, [&](const Work& work) { return t < work.chunks ? work.chunks : 0; },
+          [&](const Work& work, int64_t c, void* scratch) { meet(work, c, (c + t) % work.chunks, scratch); });
+    for_each_part(works, run, tiles, [&](const Work& work, int64_t i, void*) {
+      kernels_.write_dq(problem_, *work.unit, work.tile(i), work.memory);
+    });
+    for_each_part(works, run, blocks, [&](const Work& work, int64_t i, void*) {
+      const KeyBlock& block = work.block(i);
+      kernels_.write_dkdv(problem_, *work.unit, work.piece(block), block, work.memory);
     });
   }
-  prepare_or_write(kernels, p, works, scratch, /*write=*/true);
+
+ private:
+  int64_t row_bytes() const { return problem_.padded_D() * kernels_.real; }
+  void clear(void* sums, int64_t first, int64_t rows) const {
+    std::memset(static_cast<std::byte*>(sums) + first * row_bytes(), 0,
+                static_cast<std::size_t>(rows * row_bytes()));
+  }
+  void prepare(const Work& work, const QueryTile& tile) const {
+    clear(work.memory.dq, tile.packed, tile.padded_rows());
+    kernels_.pack_queries(problem_, *work.unit, tile, work.memory);
+  }
+  void prepare(const Work& work, const KeyBlock& block, void* scratch) const {
+    const KeyPiece& piece = work.piece(block);
+    const int64_t filled = (block.length + kKeyAlign - 1) / kKeyAlign * kKeyAlign;
+    clear(work.memory.dk, piece.packed + block.begin, filled);
+    clear(work.memory.dv, piece.packed + block.begin, filled);
+    kernels_.pack_keys(problem_, *work.unit, piece, block, work.memory, /*backward=*/true, scratch);
+  }
+  // Key chunk c against query chunk a.
+  void meet(const Work& work, int64_t c, int64_t a, void* scratch) const {
+    for (int64_t b = c * work.blocks() / work.chunks; b < (c + 1) * work.blocks() / work.chunks; ++b)
+      for (int64_t i = a * work.tiles() / work.chunks; i < (a + 1) * work.tiles() / work.chunks; ++i)
+        kernels_.backward(problem_, work.piece(work.block(b)), work.block(b), work.tile(i), work.memory,
+                          sizes_, scratch);
+  }
+
+  const Kernels& kernels_;
+  const Problem& problem_;
+  TileSizes sizes_;
+};
+
+// Small units whole, each on one thread, where its arrays stay in the cache; the others together, part by
+// part. The order of sums is the same either way.
+template <class Direction>
+void run_units(const Direction& direction, const Geometry& geometry, int64_t scratch_bytes) {
+  const int64_t threads = at::get_num_threads();
+  double total = 0;
+  std::vector<Work> works;
+  for (const Unit& unit : geometry.units) {
+    Work work{&unit, &geometry.keys[unit.keys], {}, 0};
+    work.chunks = std::min({kMaxChunks, work.tiles(), work.blocks()});
+    works.push_back(work);
+    total += work.size();
+  }
+  // Groups of as many units as keep the threads busy: memory grows with them.
+  std::vector<std::vector<Work>> groups;
+  std::vector<Work> small;
+  int64_t small_bytes = 0, group_bytes = 0, bytes = 0, tasks = 0;
+  for (const Work& work : works) {
+    if (threads == 1 || work.size() * static_cast<double>(16 * threads) <= total) {
+      small.push_back(work);
+      small_bytes = std::max(small_bytes, direction.bytes(work));
+      continue;
+    }
+    if (groups.empty() || tasks >= 8 * threads) {
+      groups.emplace_back();
+      tasks = bytes = 0;
+    }
+    groups.back().push_back(work);
+    tasks += direction.tasks(work);
+    bytes += direction.bytes(work);
+    group_bytes = std::max(group_bytes, bytes);
+  }
+  const Memory shared(group_bytes);
+  for (std::vector<Work>& group : groups) {
+    Memory memory = shared;
+    for (Work& work : group) direction.take(work, memory);
+    direction.run(group, [&](int64_t n, const auto& f) { for_each_task(n, scratch_bytes, f); });
+  }
+  scratch_bytes = Memory::padded(scratch_bytes);
+  for_each_task(static_cast<int64_t>(small.size()), scratch_bytes + small_bytes, [&](int64_t i, void* space) {
+    Memory memory(static_cast<std::byte*>(space) + scratch_bytes);
+    std::vector<Work> one{small[static_cast<std::size_t>(i)]};
+    direction.take(one[0], memory);
+    direction.run(one, [&](int64_t n, const auto& f) {
+      for (int64_t part = 0; part < n; ++part) f(part, space);
+    });
+  });
 }
 
 struct BackwardCall : Call {
@@ -287,34 +333,7 @@ struct BackwardCall : Call {
     problem.total_dq = grads.dq.mutable_data_ptr();
     problem.total_dk = grads.dk.mutable_data_ptr();
     problem.total_dv = grads.dv.mutable_data_ptr();
-    // As many units at a time as keep the threads busy: memory grows with them.
-    std::vector<std::vector<UnitBackward>> groups;
-    int64_t chunks = 0;
-    for (const Unit& unit : geometry.units) {
-      const KeyLayout& keys = geometry.keys[unit.keys];
-      if (groups.empty() || chunks >= 8 * at::get_num_threads()) {
-        groups.emplace_back();
-        chunks = 0;
-      }
-      groups.back().push_back({&unit,
-                               &keys,
-                               {},
-                               std::min({kMaxChunks, static_cast<int64_t>(unit.tiles.size()),
-                                         static_cast<int64_t>(keys.blocks.size())})});
-      chunks += groups.back().back().chunks;
-    }
-    int64_t most = 0;
-    for (const std::vector<UnitBackward>& works : groups) {
-      int64_t bytes = 0;
-      for (const UnitBackward& work : works) bytes += backward_bytes(kernels, problem, work);
-      most = std::max(most, bytes);
-    }
-    const Memory whole(most);
-    for (std::vector<UnitBackward>& works : groups) {
-      Memory memory = whole;
-      for (UnitBackward& work : works) work.memory = take_backward(memory, kernels, problem, work);
-      run_backward(*this, works, sizes);
-    }
+    run_units(Backward(kernels, problem, sizes), geometry, kernels.scratch(problem.D, sizes));
   }
 };
 
@@ -336,7 +355,7 @@ AttentionOutput forward(const at::Tensor& q, const at::Tensor& k, const at::Tens
   }
   call.problem.new_out = result.out.mutable_data_ptr();
   call.problem.lse = result.lse.mutable_data_ptr();
-  run_forward(call, geometry, sizes);
+  run_units(Forward(call.kernels, call.problem, sizes), geometry, call.kernels.scratch(q.size(3), sizes));
   return result;
 }
 
@@ -348,7 +367,7 @@ void forward_add(AttentionOutput& total, const at::Tensor& q, const at::Tensor& 
   const Geometry geometry = make_geometry(pattern, q.size(0), q_rows, k_rows, heads, sizes.rows, sizes.keys);
   call.problem.total_out = total.out.mutable_data_ptr();
   call.problem.lse = total.lse.mutable_data_ptr();
-  run_forward(call, geometry, sizes);
+  run_units(Forward(call.kernels, call.problem, sizes), geometry, call.kernels.scratch(q.size(3), sizes));
 }
 
 AttentionGrads backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -1,214 +1,31 @@
 // The kernel of attention_cpu.h over a vector policy V, included once an instruction set into a namespace of
-// its own (no include guard). V has: Real, Word, kPair, kLanes, kNV (vectors a row of the register tile), Vec,
-// WordVec, Mask and the operations used below. kExpScale: V::exp(x) is e^(x / kExpScale).
+// its own (no include guard). V has: Real, Word, Value, kPair, kLanes, kNV (vectors a row of the register
+// tile), Vec, WordVec and the operations used here. kExpScale: V::exp(x) is e^(x / kExpScale).
 
 using std::int64_t;
 
-constexpr int64_t kRowsMax = 6;  // of a register tile
-
-enum class Into { kSet, kAdd, kScaledAdd };
-
-// c[MR, NV vectors] = / += a[MR, depth] b[depth, NV vectors] in words; kScaledAdd multiplies row r of c by
-// factor[r] first. kAcross: a is stored transposed.
-template <class V, int MR, int NV, bool kAcross, Into kInto>
-inline void register_tile(const typename V::Word* a, int64_t lda, const typename V::Word* b, int64_t ldb,
-                          int64_t depth, typename V::Real* c, int64_t ldc, const typename V::Real* factor) {
-  typename V::Vec acc[MR][NV];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) acc[r][j] = V::zero();
-  for (int64_t k = 0; k < depth; ++k) {
-    typename V::WordVec right[NV];
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) right[j] = V::load_words(b + j * V::kLanes);
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; ++r) {
-      const typename V::WordVec left = V::broadcast(kAcross ? a + r : a + r * lda);
-#pragma GCC unroll 8
-      for (int j = 0; j < NV; ++j) acc[r][j] = V::dot(acc[r][j], left, right[j]);
-    }
-    a += kAcross ? lda : 1;
-    b += ldb;
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) {
-      typename V::Real* to = c + r * ldc + j * V::kLanes;
-      if constexpr (kInto == Into::kSet) {
-        V::store(to, acc[r][j]);
-      } else if constexpr (kInto == Into::kAdd) {
-        V::store(to, V::add(acc[r][j], V::load(to)));
-      } else {
-        V::store(to, V::mul_add(V::load(to), V::set(factor[r]), acc[r][j]));
-      }
-    }
-}
-
-template <class V, int NV, bool kAcross, Into kInto>
-inline void column_strip(int64_t rows, const typename V::Word* a, int64_t lda, const typename V::Word* b,
-                         int64_t ldb, int64_t depth, typename V::Real* c, int64_t ldc,
-                         const typename V::Real* factor) {
-  int64_t r = 0;
-  const auto from = [&](int64_t row) { return kAcross ? a + row : a + row * lda; };
-  for (; r + 6 <= rows; r += 6)
-    register_tile<V, 6, NV, kAcross, kInto>(from(r), lda, b, ldb, depth, c + r * ldc, ldc, factor + r);
-  for (; r + 2 <= rows; r += 2)
-    register_tile<V, 2, NV, kAcross, kInto>(from(r), lda, b, ldb, depth, c + r * ldc, ldc, factor + r);
-}
-
-// rows even, columns a multiple of kLanes.
-template <class V, bool kAcross, Into kInto>
-inline void multiply(int64_t rows, int64_t columns, const typename V::Word* a, int64_t lda,
-                     const typename V::Word* b, int64_t ldb, int64_t depth, typename V::Real* c, int64_t ldc,
-                     const typename V::Real* factor = nullptr) {
-  const int64_t vectors = columns / V::kLanes, strips = (vectors + V::kNV - 1) / V::kNV;
-  for (int64_t s = 0, done = 0; s < strips; ++s) {
-    const int64_t n = (vectors - done + (strips - s) - 1) / (strips - s), at = done * V::kLanes;
-    done += n;
-    if constexpr (V::kNV >= 4) {
-      if (n == 4) column_strip<V, 4, kAcross, kInto>(rows, a, lda, b + at, ldb, depth, c + at, ldc, factor);
-      if (n == 3) column_strip<V, 3, kAcross, kInto>(rows, a, lda, b + at, ldb, depth, c + at, ldc, factor);
-    }
-    if (n == 2) column_strip<V, 2, kAcross, kInto>(rows, a, lda, b + at, ldb, depth, c + at, ldc, factor);
-    if (n == 1) column_strip<V, 1, kAcross, kInto>(rows, a, lda, b + at, ldb, depth, c + at, ldc, factor);
-  }
-}
-
-inline int64_t round_up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
-
-// Keys a row of scores is apart: one line off a power of two, so that columns do not share cache sets.
-inline int64_t score_stride(int64_t keys) {
-  return keys + 16;
-}
+#include "ithaca/kernels/attention_gemm-inl.h"
+#include "ithaca/kernels/attention_rows-inl.h"
 
 template <class V, class T>
-struct Kernel {
-  using Real = typename V::Real;
-  using Word = typename V::Word;
-  using Vec = typename V::Vec;
-  static constexpr int64_t kPair = V::kPair, kLanes = V::kLanes;
-
-  static const T* element(const View& view, int64_t batch, int64_t row, int64_t head) {
-    return static_cast<const T*>(view.data) + batch * view.batch + row * view.row + head * view.head;
-  }
-
-  // ---- packing
-
-  // One row of D values as W words.
-  static void pack_row(const T* from, int64_t D, int64_t Dp, Word* to) {
-    using Value = typename V::Value;
-    Value* values = reinterpret_cast<Value*>(to);
-    if constexpr (std::is_same_v<T, Value>) {
-      V::copy_row(from, D, Dp, values);
-    } else {
-      for (int64_t d = 0; d < D; ++d) values[d] = static_cast<Value>(from[d]);
-      for (int64_t d = D; d < Dp; ++d) values[d] = Value(0);
-    }
-  }
-
-  static void pack_keys(const Problem& p, const Unit& unit, const KeyPiece& piece, const KeyBlock& block,
-                        const UnitMemory& memory, bool backward, void* scratch) {
-    const int64_t Dp = p.padded_D(), W = Dp / kPair;
-    Word* rows = static_cast<Word*>(scratch);
-    for (int64_t begin = block.begin; begin < block.begin + block.length; begin += kPanel) {
-      const int64_t n = std::min(kPanel, block.begin + block.length - begin), padded = round_up(n, kKeyAlign);
-      const int64_t packed = piece.packed + begin;
-      for (const bool of_v : {false, true}) {
-        for (int64_t i = 0; i < n; ++i)
-          pack_row(element(of_v ? p.v : p.k, unit.batch, piece.offset + begin + i, unit.kv_head), p.D, Dp,
-                   rows + i * W);
-        std::memset(static_cast<void*>(rows + n * W), 0,
-                    static_cast<size_t>((padded - n) * W) * sizeof(Word));
-        if (!of_v || backward)
-          V::transpose(rows, padded, W,
-                       static_cast<Word*>(of_v ? memory.v_panels : memory.k_panels) + packed * W);
-        if (of_v != backward)
-          V::interleave(rows, padded, Dp,
-                        static_cast<Word*>(of_v ? memory.v_pairs : memory.k_pairs) + packed * W);
-      }
-    }
-  }
-
-  // ---- what a row may see of a run
-
-  struct Interval {
-    Real begin, end;  // keys of the run
-  };
-  static Interval interval(const AttentionPattern& pattern, int64_t position, const KeyPiece& piece,
-                           const KeyRun& run) {
-    int64_t first = 0, last = std::min(run.end, piece.length) - run.begin;
-    const int64_t at = position - piece.start - run.begin;  // the key of the query's own position
-    if (pattern.causal) last = std::min(last, at + 1);
-    if (pattern.window > 0) {
-      first = std::max(first, at - pattern.window + 1);
-      if (!pattern.causal) last = std::min(last, at + pattern.window);
-    }
-    return {static_cast<Real>(first), static_cast<Real>(std::max(first, last))};
-  }
-
-  // 1 where the sparse blocks let a position see a key of the run, else 0.
-  static void sparse_row(const SparseBlocks& sparse, int64_t position, const KeyPiece& piece,
-                         const KeyRun& run, Real* seen) {
-    const int64_t block = sparse.block, q_block = position / block;
-    for (int64_t n = run.begin; n < run.end;) {
-      const int64_t k_block = (piece.start + n) / block,
-                    end = std::min(run.end, (k_block + 1) * block - piece.start);
-      const Real value = sparse.allows(q_block, k_block) ? Real(1) : Real(0);
-      for (; n < end; ++n) seen[n - run.begin] = value;
-    }
-  }
-
-  // What changes the scores of one row besides the scale.
-  struct RowRule {
-    bool masked = false;
-    Interval seen{};
-    const Real* sparse = nullptr;
-    bool alibi = false;
-    Real slope = 0, at = 0;  // the key of the query's own position, in keys of the run
-  };
-  // Scores of keys [n, n + kLanes) in exp's units, less `shift`; a forbidden one is -infinity. kPlain: the rule
-  // says nothing.
-  template <bool kPlain>
-  static Vec score(Vec s, const RowRule& rule, Vec exp_scale, Vec shift, int64_t n) {
-    Vec x = V::mul_sub(s, exp_scale, shift);
-    if constexpr (kPlain) return x;
-    const Vec key = V::add(V::iota(), V::set(static_cast<Real>(n)));
-    if (rule.alibi) x = V::sub(x, V::mul(V::abs(V::sub(key, V::set(rule.at))), V::set(rule.slope)));
-    if (rule.masked) {
-      x = V::keep_between(x, key, V::set(rule.seen.begin), V::set(rule.seen.end));
-      if (rule.sparse) x = V::keep_where(x, V::load(rule.sparse + n));
-    }
-    return x;
-  }
-
-  // The rules of a tile's rows for one run; false where every row is plain, and none is written.
-  static bool make_rules(const Problem& p, const QueryTile& tile, const KeyPiece& piece, const KeyRun& run,
-                         int64_t ld, Real* sparse, RowRule* rules) {
-    // A negative scale would turn the largest plain score into the smallest.
-    if (run.whole && !p.slopes && p.scale > 0) return false;
-    RowRule rule;
-    for (int64_t i = 0; i < tile.length; ++i) {
-      const int64_t position = tile.start + i;
-      rule.masked = !run.whole;
-      if (rule.masked) rule.seen = interval(*p.pattern, position, piece, run);
-      if (rule.masked && p.pattern->sparse.enabled()) {
-        sparse_row(p.pattern->sparse, position, piece, run, sparse + i * ld);
-        rule.sparse = sparse + i * ld;
-      }
-      rule.alibi = p.slopes != nullptr;
-      rule.at = static_cast<Real>(position - piece.start - run.begin);
-      for (int64_t h = 0; h < tile.heads; ++h) {
-        if (p.slopes) rule.slope = static_cast<Real>(p.slopes[tile.head + h] * V::kExpScale);
-        *rules++ = rule;
-      }
-    }
-    *rules = rule;  // of the row that fills up
-    return true;
-  }
+struct Kernel : RowsKernel<V, T> {
+  using Base = RowsKernel<V, T>;
+  using Base::dot_values;
+  using Base::element;
+  using Base::for_each_panel;
+  using Base::for_each_row;
+  using Base::kAhead;
+  using Base::kLanes;
+  using Base::kPair;
+  using Base::make_rules;
+  using Base::pack_tile;
+  using Base::prefetch;
+  using Base::write_row;
+  using typename Base::Interval;
+  using typename Base::Real;
+  using typename Base::RowRule;
+  using typename Base::Vec;
+  using typename Base::Word;
 
   // ---- forward
 
@@ -229,15 +46,6 @@ struct Kernel {
     RowRule* rules;
   };
 
-  struct Arena {
-    char* next;
-    template <class X>
-    X* take(int64_t n) {
-      X* p = reinterpret_cast<X*>(next);
-      next += round_up(n * static_cast<int64_t>(sizeof(X)), 64);
-      return p;
-    }
-  };
   static ForwardScratch forward_scratch(Arena& arena, int64_t Dp, TileSizes sizes) {
     const int64_t ld = score_stride(sizes.keys), rows = sizes.rows + 1;
     ForwardScratch s{};
@@ -264,22 +72,23 @@ struct Kernel {
   }
   static int64_t scratch(int64_t D, TileSizes sizes) {
     const int64_t Dp = round_up(D, kColumnAlign);
-    Arena forward{nullptr}, backward{nullptr};
+    Arena forward{0}, backward{0};
     forward_scratch(forward, Dp, sizes);
     backward_scratch(backward, sizes);
     const int64_t keys = kPanel * Dp * static_cast<int64_t>(sizeof(Word));
-    return std::max({forward.next - static_cast<char*>(nullptr), backward.next - static_cast<char*>(nullptr),
-                     static_cast<std::ptrdiff_t>(keys)});
+    return std::max({static_cast<int64_t>(forward.next), static_cast<int64_t>(backward.next), keys});
   }
 
-  // The stacked rows of a tile, the last one zero where their number is odd.
-  static void pack_tile(const Problem& p, const Unit& unit, const View& view, const QueryTile& tile,
-                        Word* to) {
-    const int64_t Dp = p.padded_D(), W = Dp / kPair;
-    for (int64_t i = 0; i < tile.length; ++i)
-      for (int64_t h = 0; h < tile.heads; ++h, to += W)
-        pack_row(element(view, unit.batch, tile.offset + i, tile.head + h), p.D, Dp, to);
-    if (tile.rows() % 2) std::memset(static_cast<void*>(to), 0, static_cast<size_t>(W) * sizeof(Word));
+  // Scores outside [seen.begin, seen.end) become -infinity.
+  static void mask_row(Interval seen, int64_t n, Real* s) {
+    const auto mask = [&](int64_t i) {
+      const Vec key = V::add(V::iota(), V::set(static_cast<Real>(i)));
+      V::store(s + i, V::keep_between(V::load(s + i), key, V::set(seen.begin), V::set(seen.end)));
+    };
+    const auto begin = static_cast<int64_t>(seen.begin),
+               end = static_cast<int64_t>(seen.end) / kLanes * kLanes;
+    for (int64_t i = 0; i < begin; i += kLanes) mask(i);
+    for (int64_t i = std::max(end, round_up(begin, kLanes)); i < n; i += kLanes) mask(i);
   }
 
   // e^scores of one row and their sum; p is the row's place in words.
@@ -294,8 +103,8 @@ struct Kernel {
     for (int64_t i = 0; i < n; i += 2 * kLanes) {
       Vec x0 = V::load(s + i), x1 = V::load(s + i + kLanes);
       if constexpr (!kPlain) {
-        x0 = score<false>(x0, rule, scale, zero, i);
-        x1 = score<false>(x1, rule, scale, zero, i + kLanes);
+        x0 = Base::template score<false>(x0, rule, scale, zero, i);
+        x1 = Base::template score<false>(x1, rule, scale, zero, i + kLanes);
         V::store(s + i, x0);
         V::store(s + i + kLanes, x1);
       }
@@ -322,40 +131,33 @@ struct Kernel {
     const int64_t Dp = p.padded_D(), rows = tile.padded_rows();
     constexpr Real kNothing = -std::numeric_limits<Real>::infinity();
     std::memset(s.out, 0, static_cast<size_t>(rows * Dp) * sizeof(Real));
-    for (int64_t r = 0; r < rows; ++r) {
-      s.max[r] = kNothing;
-      s.sum[r] = 0;
-      if (!p.total_out || r >= tile.rows()) continue;
-      const int64_t row = tile.offset + r / tile.heads, head = tile.head + r % tile.heads;
-      const Real lse = static_cast<const Real*>(p.lse)[(unit.batch * p.q_heads + head) * p.q_size + row];
-      if (lse == kNothing) continue;
+    std::fill(s.max, s.max + rows, kNothing);
+    std::fill(s.sum, s.sum + rows, Real(0));
+    if (!p.total_out) return;
+    for_each_row(p, unit, tile, [&](int64_t r, int64_t at, int64_t first) {
+      const Real lse = static_cast<const Real*>(p.lse)[at];
+      if (lse == kNothing) return;
       s.max[r] = lse * static_cast<Real>(V::kExpScale);
       s.sum[r] = 1;
-      std::memcpy(
-          s.out + r * Dp,
-          static_cast<const Real*>(p.total_out) + ((unit.batch * p.q_size + row) * p.q_heads + head) * p.D,
-          static_cast<size_t>(p.D) * sizeof(Real));
-    }
+      write_row(static_cast<const Real*>(p.total_out) + first, Real(1), p.D, /*fresh=*/true, s.out + r * Dp);
+    });
   }
 
   static void store_total(const Problem& p, const Unit& unit, const QueryTile& tile,
                           const ForwardScratch& s) {
     const int64_t Dp = p.padded_D();
-    for (int64_t r = 0; r < tile.rows(); ++r) {
-      const int64_t row = tile.offset + r / tile.heads, head = tile.head + r % tile.heads;
+    for_each_row(p, unit, tile, [&](int64_t r, int64_t at, int64_t first) {
       const Real inverse = s.sum[r] == 0 ? Real(0) : Real(1) / s.sum[r];
-      static_cast<Real*>(p.lse)[(unit.batch * p.q_heads + head) * p.q_size + row] =
-          s.sum[r] == 0 ? -std::numeric_limits<Real>::infinity()
-                        : s.max[r] / static_cast<Real>(V::kExpScale) + std::log(s.sum[r]);
-      const int64_t at = ((unit.batch * p.q_size + row) * p.q_heads + head) * p.D;
+      static_cast<Real*>(p.lse)[at] = s.sum[r] == 0
+                                          ? -std::numeric_limits<Real>::infinity()
+                                          : s.max[r] / static_cast<Real>(V::kExpScale) + std::log(s.sum[r]);
       const Real* from = s.out + r * Dp;
       if (p.total_out) {
-        for (int64_t d = 0; d < p.D; ++d) static_cast<Real*>(p.total_out)[at + d] = from[d] * inverse;
+        write_row(from, inverse, p.D, /*fresh=*/true, static_cast<Real*>(p.total_out) + first);
       } else {
-        for (int64_t d = 0; d < p.D; ++d)
-          static_cast<T*>(p.new_out)[at + d] = static_cast<T>(from[d] * inverse);
+        V::store_values(from, inverse, p.D, static_cast<T*>(p.new_out) + first);
       }
-    }
+    });
   }
 
   static void forward(const Problem& p, const Unit& unit, const KeyLayout& keys, const QueryTile& tile,
@@ -363,15 +165,16 @@ struct Kernel {
     const int64_t Dp = p.padded_D(), W = Dp / kPair, ld = score_stride(sizes.keys), rows = tile.padded_rows(),
                   depth = (p.D + kPair - 1) / kPair;
     const Real exp_scale = static_cast<Real>(p.scale * V::kExpScale);
-    Arena arena{static_cast<char*>(scratch_memory)};
+    Arena arena{reinterpret_cast<std::uintptr_t>(scratch_memory)};
     const ForwardScratch s = forward_scratch(arena, Dp, sizes);
     pack_tile(p, unit, p.q, tile, s.q);
     load_total(p, unit, tile, s);
     std::vector<KeyRun> runs;
-    for (int64_t b = tile.block_begin; b < tile.block_end; ++b) {
-      const KeyBlock& block = keys.blocks[static_cast<size_t>(b)];
+    bool met = false;
+    for (const KeyBlock& block : keys.blocks) {
       const KeyPiece& piece = keys.pieces[static_cast<size_t>(block.piece)];
       key_runs(*p.pattern, tile, piece, block, runs);
+      met = met || !runs.empty();
       for (const KeyRun& run : runs) {
         const int64_t n = run.end - run.begin;
         for_each_panel(piece, run, [&](int64_t begin, int64_t columns, int64_t width) {
@@ -379,42 +182,26 @@ struct Kernel {
               rows, columns, s.q, W, static_cast<const Word*>(memory.k_panels) + (piece.packed + begin) * W,
               width, depth, s.scores + begin - run.begin, ld);
         });
-        const bool plain = !make_rules(p, tile, piece, run, ld, s.sparse, s.rules);
-        const auto softmax = plain ? softmax_row<true> : softmax_row<false>;
-        for (int64_t r = 0; r < rows; ++r)
+        const Interval plain = make_rules(p, tile, piece, run, ld, s.sparse, s.rules);
+        const bool masked = plain.begin > 0 || plain.end < static_cast<Real>(n),
+                   only_masked = !p.slopes && !p.pattern->sparse.enabled() && p.scale > 0;
+        const auto softmax = masked && !only_masked ? softmax_row<false> : softmax_row<true>;
+        for (int64_t r = 0; r < rows; ++r) {
+          if (masked && only_masked) mask_row(s.rules[r].seen, n, s.scores + r * ld);
           softmax(s.rules[r], exp_scale, n, s.scores + r * ld, s.p + r * (ld / kPair), s.max[r], s.sum[r],
                   s.factor[r]);
+        }
         multiply<V, false, Into::kScaledAdd>(
             rows, Dp, s.p, ld / kPair,
             static_cast<const Word*>(memory.v_pairs) + (piece.packed + run.begin) * W, Dp, n / kPair, s.out,
             Dp, s.factor);
       }
     }
-    store_total(p, unit, tile, s);
-  }
-
-  // f(first key of the piece, columns needed, keys a row of the panel) for the panels of a run.
-  template <class F>
-  static void for_each_panel(const KeyPiece& piece, const KeyRun& run, F f) {
-    const int64_t filled = round_up(piece.length, kKeyAlign);
-    for (int64_t begin = run.begin; begin < run.end; begin += kPanel)
-      f(begin, std::min(kPanel, run.end - begin), std::min(kPanel, filled - begin));
+    // A running total that met nothing keeps its bits.
+    if (met || !p.total_out) store_total(p, unit, tile, s);
   }
 
   // ---- backward
-
-  static Real dot_values(const T* a, const T* b, int64_t n) {
-    constexpr int64_t kLines = 16;
-    Real part[kLines] = {};
-    int64_t d = 0;
-    for (; d + kLines <= n; d += kLines)
-      for (int64_t j = 0; j < kLines; ++j)
-        part[j] += static_cast<Real>(a[d + j]) * static_cast<Real>(b[d + j]);
-    Real sum = 0;
-    for (; d < n; ++d) sum += static_cast<Real>(a[d]) * static_cast<Real>(b[d]);
-    for (const Real x : part) sum += x;
-    return sum;
-  }
 
   static void pack_queries(const Problem& p, const Unit& unit, const QueryTile& tile,
                            const UnitMemory& memory) {
@@ -428,17 +215,21 @@ struct Kernel {
     }
     Real *lse = static_cast<Real*>(memory.lse) + tile.packed,
          *delta = static_cast<Real*>(memory.delta) + tile.packed;
-    for (int64_t r = 0; r < rows; ++r) {
-      lse[r] = delta[r] = 0;
-      if (r >= tile.rows()) continue;
-      const int64_t row = tile.offset + r / tile.heads, head = tile.head + r % tile.heads;
-      const T *out = element(p.out, unit.batch, row, head), *dout = element(p.dout, unit.batch, row, head);
-      delta[r] = dot_values(out, dout, p.D);
-      const Real of_row = static_cast<const Real*>(p.lse)[(unit.batch * p.q_heads + head) * p.q_size + row];
-      // A row that sees nothing: every exponential is 0.
-      lse[r] = of_row == -std::numeric_limits<Real>::infinity() ? std::numeric_limits<Real>::infinity()
-                                                                : of_row * static_cast<Real>(V::kExpScale);
-    }
+    lse[rows - 1] = delta[rows - 1] = 0;  // of the row that fills up
+    int64_t r = 0;
+    for (int64_t i = 0; i < tile.length; ++i)
+      for (int64_t h = tile.head; h < tile.head + tile.heads; ++h, ++r) {
+        const auto row = [&](const View& view, int64_t ahead) {
+          return element(view, unit.batch, tile.offset + std::min(i + ahead, tile.length - 1), h);
+        };
+        prefetch(row(p.out, kAhead), p.D);
+        delta[r] = dot_values(row(p.out, 0), row(p.dout, 0), p.D);
+        const Real of_row =
+            static_cast<const Real*>(p.lse)[(unit.batch * p.q_heads + h) * p.q_size + tile.offset + i];
+        // A row that sees nothing: every exponential is 0.
+        lse[r] = of_row == -std::numeric_limits<Real>::infinity() ? std::numeric_limits<Real>::infinity()
+                                                                  : of_row * static_cast<Real>(V::kExpScale);
+      }
   }
 
   // P and dS of up to kRowsMax rows and one panel.
@@ -455,10 +246,10 @@ struct Kernel {
       const Real *s0 = s + r * kPanel, *s1 = s0 + kPanel, *dp0 = dp + r * kPanel, *dp1 = dp0 + kPanel;
       for (int64_t i = 0; i < columns; i += 2 * kLanes) {
         const int64_t j = i + kLanes;
-        const Vec p00 = V::exp(score<kPlain>(V::load(s0 + i), rule0, scale, lse0, key + i)),
-                  p01 = V::exp(score<kPlain>(V::load(s0 + j), rule0, scale, lse0, key + j)),
-                  p10 = V::exp(score<kPlain>(V::load(s1 + i), rule1, scale, lse1, key + i)),
-                  p11 = V::exp(score<kPlain>(V::load(s1 + j), rule1, scale, lse1, key + j));
+        const Vec p00 = V::exp(Base::template score<kPlain>(V::load(s0 + i), rule0, scale, lse0, key + i)),
+                  p01 = V::exp(Base::template score<kPlain>(V::load(s0 + j), rule0, scale, lse0, key + j)),
+                  p10 = V::exp(Base::template score<kPlain>(V::load(s1 + i), rule1, scale, lse1, key + i)),
+                  p11 = V::exp(Base::template score<kPlain>(V::load(s1 + j), rule1, scale, lse1, key + j));
         const Vec d00 = V::mul(p00, V::sub(V::load(dp0 + i), delta0)),
                   d01 = V::mul(p01, V::sub(V::load(dp0 + j), delta0)),
                   d10 = V::mul(p10, V::sub(V::load(dp1 + i), delta1)),
@@ -481,7 +272,7 @@ struct Kernel {
     const int64_t Dp = p.padded_D(), W = Dp / kPair, ld = score_stride(sizes.keys), rows = tile.padded_rows(),
                   depth = (p.D + kPair - 1) / kPair;
     const Real exp_scale = static_cast<Real>(p.scale * V::kExpScale);
-    Arena arena{static_cast<char*>(scratch_memory)};
+    Arena arena{reinterpret_cast<std::uintptr_t>(scratch_memory)};
     const BackwardScratch t = backward_scratch(arena, sizes);
     const auto words = [&](const void* base, int64_t row) {
       return static_cast<const Word*>(base) + row * W;
@@ -491,9 +282,11 @@ struct Kernel {
     const Real *lse = static_cast<const Real*>(memory.lse) + tile.packed,
                *delta = static_cast<const Real*>(memory.delta) + tile.packed;
     for (const KeyRun& run : runs) {
-      const bool plain = !make_rules(p, tile, piece, run, ld, t.sparse, t.rules);
-      const auto differentiate_rows = plain ? differentiate<true> : differentiate<false>;
+      const Interval plain = make_rules(p, tile, piece, run, ld, t.sparse, t.rules);
       for_each_panel(piece, run, [&](int64_t begin, int64_t columns, int64_t width) {
+        const auto first = static_cast<Real>(begin - run.begin), last = first + static_cast<Real>(columns);
+        const auto differentiate_rows =
+            first >= plain.begin && last <= plain.end ? differentiate<true> : differentiate<false>;
         alignas(64) Real s[kRowsMax * kPanel], dp[kRowsMax * kPanel];
         for (int64_t r = 0; r < rows; r += kRowsMax) {
           const int64_t n = std::min(kRowsMax, rows - r);
@@ -516,23 +309,13 @@ struct Kernel {
     }
   }
 
-  static void write_row(const Real* from, Real scale, int64_t n, bool fresh, Real* to) {
-    if (fresh) {
-      for (int64_t d = 0; d < n; ++d) to[d] = from[d] * scale;
-    } else {
-      for (int64_t d = 0; d < n; ++d) to[d] += from[d] * scale;
-    }
-  }
-
   static void write_dq(const Problem& p, const Unit& unit, const QueryTile& tile, const UnitMemory& memory) {
     const int64_t Dp = p.padded_D();
     const Real scale = static_cast<Real>(p.scale);
-    for (int64_t r = 0; r < tile.rows(); ++r) {
-      const int64_t row = tile.offset + r / tile.heads, head = tile.head + r % tile.heads;
-      const Real* from = static_cast<const Real*>(memory.dq) + (tile.packed + r) * Dp;
-      Real* to = static_cast<Real*>(p.total_dq) + ((unit.batch * p.q_size + row) * p.q_heads + head) * p.D;
-      write_row(from, scale, p.D, p.fresh, to);
-    }
+    for_each_row(p, unit, tile, [&](int64_t r, int64_t, int64_t first) {
+      write_row(static_cast<const Real*>(memory.dq) + (tile.packed + r) * Dp, scale, p.D, p.fresh,
+                static_cast<Real*>(p.total_dq) + first);
+    });
   }
 
   static void write_dkdv(const Problem& p, const Unit& unit, const KeyPiece& piece, const KeyBlock& block,
@@ -555,7 +338,7 @@ struct Kernel {
                                     V::forward_sizes,
                                     V::backward_sizes,
                                     scratch,
-                                    pack_keys,
+                                    Base::pack_keys,
                                     forward,
                                     pack_queries,
                                     backward,

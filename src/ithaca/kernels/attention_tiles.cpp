@@ -15,8 +15,8 @@ int64_t size_of(const Rows& rows) {
   return n;
 }
 
-// Adds the pieces and blocks of one document.
-void add_keys(KeyLayout& layout, const std::vector<Piece>& pieces, int64_t keys) {
+KeyLayout layout_of(const std::vector<Piece>& pieces, int64_t keys) {
+  KeyLayout layout;
   for (const Piece& piece : pieces) {
     const auto index = static_cast<int64_t>(layout.pieces.size());
     layout.pieces.push_back({piece.offset, piece.start, piece.length, layout.packed_keys});
@@ -24,19 +24,34 @@ void add_keys(KeyLayout& layout, const std::vector<Piece>& pieces, int64_t keys)
       layout.blocks.push_back({index, begin, std::min(keys, piece.length - begin)});
     layout.packed_keys += round_up(piece.length, kKeyAlign);
   }
+  return layout;
 }
 
-void add_tiles(Unit& unit, const std::vector<Piece>& pieces, int64_t head, int64_t heads, int64_t rows,
-               int64_t block_begin, int64_t block_end) {
+void add_tiles(Unit& unit, const std::vector<Piece>& pieces, int64_t head, int64_t heads, int64_t rows) {
   for (int64_t h = 0; h < heads; h += rows) {
     const int64_t stacked = std::min(heads - h, rows), positions = std::max<int64_t>(1, rows / stacked);
     for (const Piece& piece : pieces)
       for (int64_t i = 0; i < piece.length; i += positions) {
         unit.tiles.push_back({piece.offset + i, piece.start + i, std::min(positions, piece.length - i),
-                              head + h, stacked, unit.packed_rows, block_begin, block_end});
+                              head + h, stacked, unit.packed_rows});
         unit.packed_rows += unit.tiles.back().padded_rows();
       }
   }
+}
+
+// Units of one document in one batch row; the number of kv heads that have one.
+int64_t add_units(Geometry& geometry, const DocumentRows& document, int64_t batch, std::size_t layout,
+                  const HeadRange& heads, int64_t rows) {
+  int64_t used = 0;
+  for (int64_t h = 0; h < heads.q_count; ++used) {
+    int64_t end = h + 1;
+    while (end < heads.q_count && heads.kv_of(end) == heads.kv_of(h)) ++end;
+    Unit unit{.batch = batch, .kv_head = heads.kv_of(h), .keys = layout, .tiles = {}};
+    add_tiles(unit, document.q, h, end - h, rows);
+    geometry.units.push_back(std::move(unit));
+    h = end;
+  }
+  return used;
 }
 
 }  // namespace
@@ -44,41 +59,27 @@ void add_tiles(Unit& unit, const std::vector<Piece>& pieces, int64_t head, int64
 Geometry make_geometry(const AttentionPattern& pattern, int64_t batch, const Rows& q_rows, const Rows& k_rows,
                        const HeadRange& heads, int64_t rows, int64_t keys) {
   Geometry geometry;
-  const int64_t q_size = size_of(q_rows), k_size = size_of(k_rows);
   geometry.covers_queries = geometry.covers_keys = true;
+  const int64_t q_size = size_of(q_rows), k_size = size_of(k_rows);
   std::vector<DocumentRows> documents;
+  std::size_t first_layout = 0;
   for (int64_t b = 0; b < batch; ++b) {
-    const bool fresh = b == 0 || !pattern.documents.empty();
-    if (fresh) {
+    if (b == 0 || !pattern.documents.empty()) {
       documents = document_rows(
           q_rows, k_rows,
           pattern.documents.empty() ? std::vector<int64_t>{} : pattern.documents[static_cast<size_t>(b)]);
-      geometry.keys.emplace_back();
-      int64_t covered = 0, covered_keys = 0;
-      for (const DocumentRows& document : documents) {
-        add_keys(geometry.keys.back(), document.k, keys);
-        for (const Piece& piece : document.q) covered += piece.length;
-        for (const Piece& piece : document.k) covered_keys += piece.length;
-      }
-      geometry.covers_keys = geometry.covers_keys && covered_keys == k_size;
-      geometry.covers_queries = geometry.covers_queries && covered == q_size;
+      first_layout = geometry.keys.size();
+      for (const DocumentRows& document : documents) geometry.keys.push_back(layout_of(document.k, keys));
     }
-    int64_t kv_used = 0;
-    for (int64_t h = 0; h < heads.q_count; ++kv_used) {
-      int64_t end = h + 1;
-      while (end < heads.q_count && heads.kv_of(end) == heads.kv_of(h)) ++end;
-      Unit unit{.batch = b, .kv_head = heads.kv_of(h), .keys = geometry.keys.size() - 1, .tiles = {}};
-      int64_t block = 0;
-      for (const DocumentRows& document : documents) {
-        int64_t blocks = 0;
-        for (const Piece& piece : document.k) blocks += (piece.length + keys - 1) / keys;
-        add_tiles(unit, document.q, h, end - h, rows, block, block + blocks);
-        block += blocks;
-      }
-      if (!unit.tiles.empty()) geometry.units.push_back(std::move(unit));
-      h = end;
+    int64_t queries = 0, keys_met = 0;
+    for (std::size_t d = 0; d < documents.size(); ++d) {
+      const int64_t used = add_units(geometry, documents[d], b, first_layout + d, heads, rows);
+      geometry.covers_keys = geometry.covers_keys && used == heads.kv_count;
+      for (const Piece& piece : documents[d].q) queries += piece.length;
+      for (const Piece& piece : documents[d].k) keys_met += piece.length;
     }
-    geometry.covers_keys = geometry.covers_keys && kv_used == heads.kv_count;
+    geometry.covers_queries = geometry.covers_queries && queries == q_size;
+    geometry.covers_keys = geometry.covers_keys && keys_met == k_size;
   }
   return geometry;
 }

@@ -28,18 +28,17 @@ struct KeyLayout {
 };
 
 // Positions [start, start + length) for the query heads [head, head + heads) of one kv head, stacked as rows
-// position * heads + head. Sees key blocks [block_begin, block_end) at most: those of its document.
+// position * heads + head.
 struct QueryTile {
   int64_t offset = 0, start = 0, length = 0;
   int64_t head = 0, heads = 0;
   int64_t packed = 0;  // first row in the packed arrays; even
-  int64_t block_begin = 0, block_end = 0;
 
   int64_t rows() const { return length * heads; }
   int64_t padded_rows() const { return (rows() + 1) / 2 * 2; }
 };
 
-// What one kv head of one batch row has to do.
+// What one kv head of one document has to do; nothing joins two units.
 struct Unit {
   int64_t batch = 0, kv_head = 0;
   std::size_t keys = 0;  // index of its KeyLayout
@@ -48,10 +47,10 @@ struct Unit {
 };
 
 struct Geometry {
-  std::vector<KeyLayout> keys;  // one a batch row, or one for all where there are no documents
+  std::vector<KeyLayout> keys;  // one a document; batch rows without documents share theirs
   std::vector<Unit> units;      // kv heads without query heads have none
   bool covers_queries = false;  // every row of q is in a tile
-  bool covers_keys = false;     // every row of k in a piece, every kv head in a unit
+  bool covers_keys = false;     // every row of k is in a piece, every kv head in a unit
 };
 
 // At most `rows` rows a tile and `keys` (a multiple of kPanel) keys a block.

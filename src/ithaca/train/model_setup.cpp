@@ -55,6 +55,21 @@ AttentionPattern attention_pattern(const Settings& settings, const ModelConfig& 
   return pattern;
 }
 
+std::string export_remark(const Settings& settings, const Decoder& decoder) {
+  std::string unknown;
+  const auto add = [&](bool set, const std::string& what) {
+    if (set) unknown += (unknown.empty() ? "" : ", ") + what;
+  };
+  add(decoder.config.alibi, "ALiBi");
+  add(decoder.pattern.window > 0 && decoder.config.architecture != "MistralForCausalLM",
+      "the sliding window");
+  add(decoder.pattern.sparse.enabled(), "sparse attention");
+  add(!settings.causal, "attention that is not causal");
+  if (unknown.empty()) return "";
+  return str("transformers will read the output folder without ", unknown,
+             "; here, give `ithaca eval` and `ithaca generate` the same settings");
+}
+
 ParallelPlan plan_run(const Settings& settings, const ModelConfig& config, const RankEnvironment& environment,
                       Communicator& world, Logger& logger) {
   at::Tensor ranks_per_node = at::full({1}, environment.local_world_size, at::kLong);

@@ -23,6 +23,9 @@ std::unique_ptr<Decoder> load_decoder(const Settings& settings, const ModelConfi
 // The attention pattern of settings over config.json. UserError names the mask file where it is bad.
 AttentionPattern attention_pattern(const Settings& settings, const ModelConfig& config);
 
+// What a reader of the output folder must know that its config.json cannot say to transformers; empty: nothing.
+std::string export_remark(const Settings& settings, const Decoder& decoder);
+
 // Degrees and methods of a run; says which and why in the log. Collective: nodes may differ in their number of
 // ranks, the largest counts.
 ParallelPlan plan_run(const Settings& settings, const ModelConfig& config, const RankEnvironment& environment,

@@ -315,6 +315,8 @@ ExitCode Trainer::run() {
     context_.logger.info(str("training on ", data_.num_tokens(), " tokens in ", data_.size(), " rows",
                              data_.from_cache() ? " (cached)" : "", ": ", total_steps_, " steps, ",
                              plan_.degrees.data, " data x ", plan_.degrees.sequence(), " sequence ranks"));
+    if (const std::string remark = export_remark(settings_, *decoder_); !remark.empty())
+      context_.logger.warning(remark);
     report_ = std::make_unique<RunReport>(context_.settings, context_.logger, total_steps_,
                                           state_.step > 0 ? std::optional(state_.step) : std::nullopt);
     show_layers();

@@ -20,9 +20,10 @@ std::vector<int64_t> gather_row_counts(int64_t rows, Communicator& group) {
 }
 
 GridAttention::GridAttention(Communicator* ulysses, Communicator* ring, AttentionPattern pattern,
-                             const SequenceAttentionOptions& options)
+                             const SequenceAttentionOptions& options, DimOrder order)
     : ulysses_(ulysses),
       ring_(ring),
+      order_(order),
       pattern_(std::move(pattern)),
       core_(ulysses ? sequence_attention(*ulysses, *ring, options) : ring_attention(*ring, options)) {}
 
@@ -32,27 +33,34 @@ at::Tensor GridAttention::operator()(const at::Tensor& q, const at::Tensor& k, c
 
 at::Tensor GridAttention::operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      const std::vector<int64_t>& cu_seqlens) const {
-  return (*this)(q, k, v, std::vector<std::vector<int64_t>>(q.size(0), cu_seqlens));
+  return (*this)(
+      q, k, v,
+      std::vector<std::vector<int64_t>>(q.size(order_ == DimOrder::kSequenceFirst ? 1 : 0), cu_seqlens));
 }
 
 at::Tensor GridAttention::operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      const std::vector<std::vector<int64_t>>& cu_seqlens) const {
+  const auto in_order = [&](const at::Tensor& t) {
+    return order_ == DimOrder::kSequenceFirst ? t.transpose(0, 1) : t;
+  };
   const auto sum = [](const std::vector<int64_t>& counts) {
     return std::accumulate(counts.begin(), counts.end(), int64_t{0});
   };
-  const int64_t of_ring_rank = ulysses_ ? sum(gather_row_counts(q.size(1), *ulysses_)) : q.size(1);
+  const int64_t rows = in_order(q).size(1);
+  const int64_t of_ring_rank = ulysses_ ? sum(gather_row_counts(rows, *ulysses_)) : rows;
   AttentionPattern pattern = pattern_;
   pattern.documents = cu_seqlens;
   pattern.sequence_length = sum(gather_row_counts(of_ring_rank, *ring_));
   const SequenceGrid grid = {ulysses_ ? ulysses_->size() : 1, ring_->size(), false};
   const int rank = ring_->rank() * grid.ulysses + (ulysses_ ? ulysses_->rank() : 0);
   const int64_t share = SequenceLayout(grid, {}, 1, pattern.sequence_length).count(rank);
-  if (q.size(1) != share)
+  if (rows != share)
     throw UserError(str("attention over a grid of ulysses ", grid.ulysses, " x ring ", grid.ring,
-                        ": this rank holds ", q.size(1), " of ", pattern.sequence_length,
+                        ": this rank holds ", rows, " of ", pattern.sequence_length,
                         " rows, but its share is ", share,
                         "; cut q, k and v with shard() and a SequenceLayout of this grid"));
-  return core_(q, k, v, HeadRange::all(q.size(2), k.size(2)), pattern);
+  return in_order(
+      core_(in_order(q), in_order(k), in_order(v), HeadRange::all(q.size(2), k.size(2)), pattern));
 }
 
 void refuse_foreign_attention(const std::string& who) {

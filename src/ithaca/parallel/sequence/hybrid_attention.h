@@ -29,11 +29,12 @@ struct BlockAttention {
 class GridAttention {
  public:
   GridAttention(Communicator* ulysses, Communicator* ring, AttentionPattern pattern,
-                const SequenceAttentionOptions& options);
+                const SequenceAttentionOptions& options, DimOrder order = DimOrder::kBatchFirst);
 
-  // q [B, S, H, D], k and v [B, S, K, D]: this rank's rows by SequenceLayout (UserError where their number is
-  // not that). cu_seqlens: the documents of every batch row, or per batch row. Differentiable. Collective: the
-  // ranks also exchange their numbers of rows (8 bytes to each other rank of both groups).
+  // q [B, S, H, D], k and v [B, S, K, D] (or [S, B, ...], and so the result): this rank's rows by
+  // SequenceLayout (UserError where their number is not that). cu_seqlens: the documents of every batch row, or
+  // per batch row. Differentiable. Collective: the ranks also exchange their numbers of rows (8 bytes to each
+  // other rank of both groups).
   at::Tensor operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
   at::Tensor operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                         const std::vector<int64_t>& cu_seqlens) const;
@@ -43,6 +44,7 @@ class GridAttention {
 
  private:
   Communicator *ulysses_, *ring_;
+  DimOrder order_;
   AttentionPattern pattern_;
   AttentionCore core_;
 };
@@ -56,8 +58,9 @@ template <class LocalAttention>
 class HybridAttention {
  public:
   HybridAttention(LocalAttention local, Communicator& ulysses, Communicator& ring,
-                  AttentionPattern pattern = {}, const SequenceAttentionOptions& options = {})
-      : attention_(make(std::move(local), ulysses, ring, std::move(pattern), options)) {}
+                  AttentionPattern pattern = {}, const SequenceAttentionOptions& options = {},
+                  DimOrder order = DimOrder::kBatchFirst)
+      : attention_(make(std::move(local), ulysses, ring, std::move(pattern), options, order)) {}
 
   // BlockAttention: as GridAttention; a local attention of one's own: as DistributedAttention.
   template <class... Extra>
@@ -72,13 +75,13 @@ class HybridAttention {
   using Implementation = std::conditional_t<kOurs, GridAttention, DistributedAttention<LocalAttention>>;
 
   static Implementation make(LocalAttention local, Communicator& ulysses, Communicator& ring,
-                             AttentionPattern pattern, SequenceAttentionOptions options) {
+                             AttentionPattern pattern, SequenceAttentionOptions options, DimOrder order) {
     if constexpr (kOurs) {
       options.backend = local.backend;
-      return GridAttention(&ulysses, &ring, std::move(pattern), options);
+      return GridAttention(&ulysses, &ring, std::move(pattern), options, order);
     } else {
       if (ring.size() > 1) refuse_foreign_attention("HybridAttention with more than one ring rank");
-      return Implementation(std::move(local), ulysses);
+      return Implementation(std::move(local), ulysses, order);
     }
   }
 

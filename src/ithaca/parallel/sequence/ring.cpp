@@ -1,17 +1,16 @@
 // B batch, S rows of this rank, h query heads, K kv heads at hand, D head size.
 #include "ithaca/parallel/sequence/ring.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <deque>
 #include <limits>
 
 #include "ithaca/base/error.h"
 #include "ithaca/comm/communicator.h"
 #include "ithaca/nn/parameter.h"
+#include "ithaca/parallel/sequence/block_calls.h"
 #include "ithaca/parallel/sequence/row_block.h"
 
 namespace ithaca {
@@ -93,10 +92,19 @@ class Ring {
     });
   }
 
-  Arrival expect(Step step, const at::Tensor& k) {
-    const int parent = visit(step).parent;
-    const int from = parent == kOwner ? step.owner : routes_[step.owner][parent].rank;
-    return post({plan_, visit(step).carried, k, k.scalar_type()}, from, key_value_tag(step.owner));
+  // Posts the receives of the steps whose block is on its way by now: the next one's (`next`, an index of
+  // steps()), and those that a rank sends at `step` or before, which are for later where an inner ring lies
+  // between.
+  void expect(std::size_t next, int step, const at::Tensor& k) {
+    arrivals_.resize(steps_.size());
+    for (std::size_t i = next; i < steps_.size(); ++i)
+      if (!arrivals_[i].block.buffer().defined() && (i == next || sent_at(steps_[i]) <= step))
+        arrivals_[i] = post({plan_, visit(steps_[i]).carried, k, k.scalar_type()}, sender_of(steps_[i]),
+                            key_value_tag(steps_[i].owner));
+  }
+  RowBlock take(std::size_t i) {
+    arrivals_[i].wait();
+    return std::move(arrivals_[i].block);
   }
 
   void forward(Step step, RowBlock& block, const at::Tensor& k) {
@@ -129,6 +137,14 @@ class Ring {
       arrival.work = ring_.async_recv(arrival.block.buffer(), from, tag);
     return arrival;
   }
+  int sender_of(Step step) const {
+    const int parent = visit(step).parent;
+    return parent == kOwner ? step.owner : routes_[step.owner][parent].rank;
+  }
+  int sent_at(Step step) const {
+    const int parent = visit(step).parent;
+    return parent == kOwner ? 0 : routes_[step.owner][parent].step;
+  }
   template <class F>
   void for_each_child(Step step, F f) {
     for (const Visit& visit : routes_[step.owner])
@@ -140,6 +156,7 @@ class Ring {
   Communicator& ring_;
   Outbox outbox_;
   std::vector<Step> steps_;
+  std::vector<Arrival> arrivals_;  // by step
 };
 
 // Bytes of one row of K and V, of elements of this size.
@@ -165,24 +182,22 @@ AttentionOutput ring_forward(const at::Tensor& q, const at::Tensor& k, const at:
                        const RowSet& rows) {
     const BatchSlice& slice = plan.slices[s];
     AttentionOutput part = {batch_rows(total.out, slice), batch_rows(total.lse, slice)};
-    attention_block_add(part, batch_rows(q, slice), block_k, block_v, to_rows(slice.rows[ring.rank()]),
-                        to_rows(rows), heads, slice.pattern, backend);
+    attend_add(part, batch_rows(q, slice), block_k, block_v, to_rows(slice.rows[ring.rank()]), to_rows(rows),
+               heads, slice.pattern, backend);
   };
 
   blocks.send_own(k, v);
-  Arrival next;
-  if (!blocks.steps().empty()) next = blocks.expect(blocks.steps().front(), k);
+  blocks.expect(0, 0, k);
   for (std::size_t s = 0; s < plan.slices.size(); ++s)
     add(s, batch_rows(k, plan.slices[s]), batch_rows(v, plan.slices[s]), plan.slices[s].rows[ring.rank()]);
   for (std::size_t i = 0; i < blocks.steps().size(); ++i) {
     const Step step = blocks.steps()[i];
-    Arrival arrival = std::move(next);
-    arrival.wait();
-    if (i + 1 < blocks.steps().size()) next = blocks.expect(blocks.steps()[i + 1], k);
-    blocks.forward(step, arrival.block, k);
+    RowBlock block = blocks.take(i);
+    blocks.expect(i + 1, blocks.visit(step).step, k);
+    blocks.forward(step, block, k);
     blocks.outbox().settle(blocks.visit(step).step);
     for (std::size_t s = 0; s < plan.slices.size(); ++s)
-      add(s, arrival.block.first(s), arrival.block.second(s), arrival.block.rows()[s]);
+      add(s, block.first(s), block.second(s), block.rows()[s]);
   }
   blocks.outbox().finish();
   return {total.out.to(q.scalar_type()), total.lse};
@@ -201,15 +216,14 @@ AttentionGrads ring_backward(const at::Tensor& dout, const at::Tensor& q, const 
                        const RowSet& rows, at::Tensor dk, at::Tensor dv) {
     const BatchSlice& slice = plan.slices[s];
     AttentionGrads part = {batch_rows(total.dq, slice), std::move(dk), std::move(dv)};
-    attention_block_backward_add(part, batch_rows(dout, slice), batch_rows(q, slice), block_k, block_v,
-                                 batch_rows(out, slice), batch_rows(lse, slice),
-                                 to_rows(slice.rows[ring.rank()]), to_rows(rows), heads, slice.pattern,
-                                 backend);
+    attend_backward_add(part, batch_rows(dout, slice), batch_rows(q, slice), block_k, block_v,
+                        batch_rows(out, slice), batch_rows(lse, slice), to_rows(slice.rows[ring.rank()]),
+                        to_rows(rows), heads, slice.pattern, backend);
   };
 
   blocks.send_own(k, v);
-  Arrival next, home;
-  if (!blocks.steps().empty()) next = blocks.expect(blocks.steps().front(), k);
+  blocks.expect(0, 0, k);
+  Arrival home;
   if (const std::vector<Visit>& own = routes[ring.rank()]; !own.empty())
     home = blocks.expect_sums(ring.rank(), static_cast<int>(own.size()) - 1, k, wide);
   for (std::size_t s = 0; s < plan.slices.size(); ++s) {
@@ -220,18 +234,17 @@ AttentionGrads ring_backward(const at::Tensor& dout, const at::Tensor& q, const 
   for (std::size_t i = 0; i < blocks.steps().size(); ++i) {
     const Step step = blocks.steps()[i];
     const Visit& visit = blocks.visit(step);
-    Arrival arrival = std::move(next), before;
-    arrival.wait();
-    if (i + 1 < blocks.steps().size()) next = blocks.expect(blocks.steps()[i + 1], k);
+    RowBlock block = blocks.take(i);
+    blocks.expect(i + 1, visit.step, k);
+    Arrival before;
     if (step.index > 0) before = blocks.expect_sums(step.owner, step.index - 1, k, wide);
-    blocks.forward(step, arrival.block, k);
+    blocks.forward(step, block, k);
     blocks.outbox().settle(visit.step);
 
     RowBlock mine(plan, visit.carried, k, wide);
     mine.buffer().zero_();
     for (std::size_t s = 0; s < plan.slices.size(); ++s)
-      add(s, arrival.block.first(s), arrival.block.second(s), arrival.block.rows()[s], mine.first(s),
-          mine.second(s));
+      add(s, block.first(s), block.second(s), block.rows()[s], mine.first(s), mine.second(s));
     before.wait();
     if (visit.summed != visit.carried) {  // rows that others behind need, or that only those before needed
       RowBlock sums(plan, visit.summed, k, wide);

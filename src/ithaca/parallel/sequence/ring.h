@@ -16,6 +16,8 @@
 //                     dK and dV all but the (R - 1) S / 2 of the last chunk, which no other rank needs. A ring
 //                     towards higher ranks has these two the other way round. Each pass takes the direction
 //                     that sends less: forward the first, backward the second where A > E.
+//   double ring       the same rows in all; of a block's R - 1 hops R / W - 1 are between inner rings of W, each
+//                     posted as soon as the block has come into the ring before, W steps ahead of its use.
 //   window w, rows contiguous, w <= S: 2 b K D E (w - 1) and 2 b K D A (w - 1), to the next rank and back.
 #pragma once
 #include "ithaca/kernels/attention_block.h"

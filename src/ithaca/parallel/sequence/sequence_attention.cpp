@@ -91,8 +91,8 @@ AttentionOutput attend_chunk(const Call& call, std::size_t chunk, const Attended
   return attend(call, at.q[chunk], kv_of_chunk(call, chunk, at.k), kv_of_chunk(call, chunk, at.v), heads);
 }
 
-// The exchange before attention, chunk by chunk; between the arrival of one and the wait for the next,
-// compute(chunk) runs.
+// The exchange before attention, chunk by chunk: compute(chunk) runs while the next one, and nothing else, is on
+// its way.
 template <class Compute>
 void exchange_inputs(const Call& call, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      Attended& at, Compute compute) {
@@ -110,8 +110,8 @@ void exchange_inputs(const Call& call, const at::Tensor& q, const at::Tensor& k,
   };
   start(0);
   for (std::size_t chunk = 0; chunk < call.chunks.size(); ++chunk) {
-    if (chunk + 1 < call.chunks.size()) start(chunk + 1);
     inbound[chunk].finish();
+    if (chunk + 1 < call.chunks.size()) start(chunk + 1);
     compute(chunk);
   }
 }
@@ -238,8 +238,8 @@ class SequenceAttention : public Function<SequenceAttention> {
     };
     start(0);
     for (std::size_t chunk = 0; chunk < call.chunks.size(); ++chunk) {
-      if (chunk + 1 < call.chunks.size()) start(chunk + 1);
       inbound[chunk].finish();
+      if (chunk + 1 < call.chunks.size()) start(chunk + 1);
       const HeadRange& heads = call.chunk_heads(chunk);
       at::Tensor chunk_dq = at.q[chunk];  // no heads: nothing to send
       if (heads.q_count > 0) {
