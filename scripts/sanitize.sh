@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Tests under sanitizers.   scripts/sanitize.sh memory|threads
-#   memory   address and undefined-behaviour sanitizer: every room that knows no torch (all parsers of other people's files are there)
-#   threads  thread sanitizer: ranks as threads. libtorch itself is not instrumented, so races inside it are not looked for.
+#   memory   address and undefined-behaviour sanitizer: every room that knows no torch (all parsers of other people's files are there),
+#            and the kernels
+#   threads  thread sanitizer: ranks as threads, through the collectives and through sequence-parallel attention. libtorch itself is not
+#            instrumented, so races inside it are not looked for.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
@@ -9,17 +11,17 @@ case ${1:-} in
   memory)
     build=build/asan
     options=(--preset asan "-DITHACA_SANITIZE=address,undefined")
-    wanted='^(base|config|text|launch|formats)_test$'
+    wanted='^(base|config|text|launch|formats|kernels)_test$'
     export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
     run=() filter='*'
     ;;
   threads)
     build=build/tsan
     options=(--preset tsan)
-    wanted='^comm_test$'
+    wanted='^(comm|sequence_parity)_test$'
     export TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1:second_deadlock_stack=1
     run=(setarch -R) # this sanitizer's memory map does not stand much address randomisation
-    filter='*Thread*'
+    filter='*Thread*:SequenceAttention.*'
     ;;
   *) die "expected memory or threads" ;;
 esac
