@@ -50,13 +50,14 @@ int eval_command(const EngineContext& context) {
   const double runtime = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   if (!leads) return kDone;
   progress.reset();
-  const auto values = result_values(EvalResults{
-      .eval_loss = result.eval_loss(),
-      .eval_tokens = result.labels,
-      .eval_runtime = runtime,
-      .eval_samples_per_second = static_cast<double>(data.size()) / runtime,
-      .eval_steps_per_second = static_cast<double>((data.size() + rows_a_step - 1) / rows_a_step) / runtime,
-      .epoch = {}});
+  const int64_t steps = (data.size() + rows_a_step - 1) / rows_a_step;
+  const auto values =
+      result_values(EvalResults{.eval_loss = result.eval_loss(),
+                                .eval_tokens = result.labels,
+                                .eval_runtime = runtime,
+                                .eval_samples_per_second = static_cast<double>(data.size()) / runtime,
+                                .eval_steps_per_second = static_cast<double>(steps) / runtime,
+                                .epoch = {}});
   save_results(s.output_dir, "eval", values);
   context.logger.info(results_table("eval", values));
   return kDone;

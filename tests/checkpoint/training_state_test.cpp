@@ -26,8 +26,8 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 std::vector<StoredTensor> to_store(const NamedTensors& tensors) {
   std::vector<StoredTensor> stored;
-  for (const auto& [name, tensor] : tensors)
-    stored.push_back({name, tensor.scalar_type(), tensor.sizes().vec(), [tensor] { return tensor; }});
+  for (const auto& [name, value] : tensors)
+    stored.push_back({name, value.scalar_type(), value.sizes().vec(), [tensor = value] { return tensor; }});
   return stored;
 }
 std::vector<StoredPart> to_fill(const NamedTensors& tensors) {

@@ -9,7 +9,6 @@
 namespace ithaca {
 namespace {
 
-using testing::AllOf;
 using testing::HasSubstr;
 using Words = std::vector<std::string>;
 

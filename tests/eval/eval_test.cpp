@@ -24,7 +24,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using parity::make_model;
-using parity::ModelShape;
 
 std::unique_ptr<Decoder> local_model() {
   auto decoder = make_model({.heads = {6, 2}});

@@ -221,7 +221,7 @@ TEST(AttentionProperty, RandomShapesEqualTheNaiveTwin) {
     Dice dice(static_cast<uint64_t>(i));
     const Case c = random_case(dice);
     SCOPED_TRACE(str("case ", i, ": ", describe(c)));
-    const Inputs exact = inputs_of(c, static_cast<uint64_t>(10 * i));
+    const Inputs exact = inputs_of(c, 10 * static_cast<uint64_t>(i));
     const at::ScalarType type = dice.pick({at::kDouble, at::kDouble, at::kFloat, at::kBFloat16, at::kHalf});
     const Inputs rounded = exact.to(type);
     std::vector<size_t> order(c.k_rows.size());
@@ -306,7 +306,7 @@ TEST(AttentionProperty, EveryInstructionSetEqualsTheNaiveTwin) {
       Dice dice(static_cast<uint64_t>(i));
       const Case c = random_case(dice);
       SCOPED_TRACE(str(hwy::TargetName(target), " case ", i, ": ", describe(c)));
-      const Inputs exact = inputs_of(c, static_cast<uint64_t>(10 * i));
+      const Inputs exact = inputs_of(c, 10 * static_cast<uint64_t>(i));
       for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
         const Inputs in = exact.to(type);
         const Results got = run(c, in, kIthaca), want = run(c, in.to(at::kDouble), kNaive);

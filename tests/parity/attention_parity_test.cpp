@@ -28,7 +28,8 @@ namespace {
 struct MaskedAttention {
   bool sequence_first = false, merge = false;
 
-  at::Tensor operator()(at::Tensor q, at::Tensor k, at::Tensor v, const at::Tensor& mask) const {
+  at::Tensor operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const at::Tensor& mask) const {
     const auto to_bhsd = [&](const at::Tensor& t) {
       return sequence_first ? t.permute({1, 2, 0, 3}) : t.transpose(1, 2);
     };
@@ -85,8 +86,8 @@ void check(int ranks, int64_t heads, int64_t kv_heads, std::vector<int64_t> rows
     const int64_t mine = rows[world.rank()];
     const auto part = [&](const at::Tensor& t) { return t.narrow(dim, begin, mine); };
     const Leaves leaves = leaves_of(full, dim, begin, mine);
-    const DistributedAttention attention(
-        local, world, sequence_first ? DimOrder::kSequenceFirst : DimOrder::kBatchFirst);
+    const DistributedAttention attention(local, world,
+                                         sequence_first ? DimOrder::kSequenceFirst : DimOrder::kBatchFirst);
     const at::Tensor out = attention(leaves.q, leaves.k, leaves.v, mask);
     torch::autograd::backward({out}, {part(dout)});
     EXPECT_EQ(out.sizes(), part(expected).sizes());

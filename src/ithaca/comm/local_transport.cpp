@@ -360,8 +360,8 @@ std::string agree(c10d::Store& store, const std::string& what, const std::string
 
 }  // namespace
 
-LocalTransportResult local_transport(c10::intrusive_ptr<c10d::Store> store, std::chrono::milliseconds timeout,
-                                     int rank, int size) {
+LocalTransportResult local_transport(const c10::intrusive_ptr<c10d::Store>& store,
+                                     std::chrono::milliseconds timeout, int rank, int size) {
   const std::string identity = machine_identity();
   for (const std::string& other : share(*store, "machine", identity, rank, size))
     if (other.empty() || other != identity) return {nullptr, "the ranks are not on one machine"};

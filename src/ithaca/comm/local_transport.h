@@ -20,7 +20,7 @@ struct LocalTransportResult {
 // All ranks that meet at `store` call it. Null when they do not share one machine and one process namespace,
 // or the kernel does not let them read each other's memory: this is tried, not guessed. An exception when a
 // rank does not come within the timeout, which also limits every wait.
-LocalTransportResult local_transport(c10::intrusive_ptr<c10d::Store> store, std::chrono::milliseconds timeout,
-                                     int rank, int size);
+LocalTransportResult local_transport(const c10::intrusive_ptr<c10d::Store>& store,
+                                     std::chrono::milliseconds timeout, int rank, int size);
 
 }  // namespace ithaca

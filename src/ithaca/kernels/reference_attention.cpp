@@ -143,7 +143,7 @@ AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor
           probabilities(masked_scores(qd, kd, qi, ki, heads, pattern), lse[b].index_select(1, qi.rows));
       const at::Tensor dp = at::matmul(dod, vd.transpose(1, 2));
       const at::Tensor ds = p * (dp - (dod * od).sum(-1, /*keepdim=*/true)) * scale;
-      const auto put = [&](at::Tensor to, const at::Tensor& rows, const at::Tensor& grad) {
+      const auto put = [&](const at::Tensor& to, const at::Tensor& rows, const at::Tensor& grad) {
         to.index_copy_(0, rows, grad.transpose(0, 1));
       };
       const auto to_kv_heads = [&](const at::Tensor& grad) {

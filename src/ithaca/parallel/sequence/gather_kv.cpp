@@ -142,8 +142,8 @@ AttentionOutput gather_kv_forward(const at::Tensor& q, const at::Tensor& k, cons
                  backend);
       continue;
     }
-    const AttentionOutput part = attention_block(batch_rows(q, slice), keys[s].k, keys[s].v, q_rows,
-                                                 keys[s].rows, heads, slice.pattern, backend);
+    AttentionOutput part = attention_block(batch_rows(q, slice), keys[s].k, keys[s].v, q_rows, keys[s].rows,
+                                           heads, slice.pattern, backend);
     if (keys.size() == 1) return part;
     to.out.copy_(part.out);
     to.lse.copy_(part.lse);
