@@ -66,9 +66,9 @@ TEST(Optimizer, AdamWEqualsTheFormula) {
     }
     EXPECT_EQ(optimizer.step_count(), 5);
     const std::vector<std::string> moments = {"exp_avg", "exp_avg_sq"};
-    ASSERT_EQ(optimizer.state_kinds(dtype), dtype == at::kBFloat16
-                                           ? (std::vector<std::string>{"master", "exp_avg", "exp_avg_sq"})
-                                           : moments);
+    ASSERT_EQ(
+        optimizer.state_kinds(dtype),
+        dtype == at::kBFloat16 ? (std::vector<std::string>{"master", "exp_avg", "exp_avg_sq"}) : moments);
     EXPECT_EQ(optimizer.state_bytes(), 1008 * (dtype == at::kFloat ? 8 : dtype == at::kDouble ? 16 : 12));
     if (dtype == at::kBFloat16) {
       EXPECT_LE(largest_gap(optimizer.state("master", 0), fw.p), tolerance);

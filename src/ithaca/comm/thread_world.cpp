@@ -126,7 +126,8 @@ void copy_elements(const at::Tensor& to, int64_t to_begin, const at::Tensor& fro
     const auto bytes = static_cast<int64_t>(to.element_size());
     char* target = static_cast<char*>(to.mutable_data_ptr()) + to_begin * bytes;
     const char* source = static_cast<const char*>(from.const_data_ptr()) + from_begin * bytes;
-    if (target != source) std::memcpy(target, source, static_cast<std::size_t>(count * bytes));  // else in place
+    if (target != source)
+      std::memcpy(target, source, static_cast<std::size_t>(count * bytes));  // else in place
     return;
   }
   const at::NoGradGuard no_grad;
