@@ -23,8 +23,8 @@ TEST(Layout, KvHeadsAreThoseThatTheQueryHeadsRead) {
 }
 
 // The formula by brute force: every element that leaves a rank, one at a time.
-UlyssesTraffic counted(const ModelConfig& model, int64_t batch, int64_t tokens, int64_t element, int64_t sum,
-                       int64_t ranks, int64_t rank) {
+LayerTraffic counted(const ModelConfig& model, int64_t batch, int64_t tokens, int64_t element, int64_t sum,
+                     int64_t ranks, int64_t rank) {
   const auto kv_used = [&](int64_t r) {
     std::vector<bool> used(static_cast<std::size_t>(model.num_key_value_heads));
     const Share q = even_split(model.num_attention_heads, ranks, r);
@@ -32,7 +32,7 @@ UlyssesTraffic counted(const ModelConfig& model, int64_t batch, int64_t tokens, 
       used[static_cast<std::size_t>(h * model.num_key_value_heads / model.num_attention_heads)] = true;
     return used;
   };
-  UlyssesTraffic traffic;
+  LayerTraffic traffic;
   for (int64_t other = 0; other < ranks; ++other) {
     if (other == rank) continue;
     const int64_t mine = batch * model.head_dim * even_split(tokens, ranks, rank).count;
@@ -60,8 +60,8 @@ TEST(Layout, TrafficEqualsWhatIsCounted) {
   for (const auto& [q, kv] : std::vector<std::pair<int64_t, int64_t>>{{8, 8}, {8, 2}, {9, 3}, {7, 1}, {5, 5}})
     for (int64_t ranks = 1; ranks <= 5; ++ranks)
       for (int64_t rank = 0; rank < ranks; ++rank) {
-        const UlyssesTraffic formula = ulysses_traffic(heads(q, kv), 3, 17, 2, ranks, rank);
-        const UlyssesTraffic brute = counted(heads(q, kv), 3, 17, 2, 4, ranks, rank);
+        const LayerTraffic formula = ulysses_traffic(heads(q, kv), 3, 17, 2, ranks, rank);
+        const LayerTraffic brute = counted(heads(q, kv), 3, 17, 2, 4, ranks, rank);
         EXPECT_EQ(formula.forward, brute.forward) << q << "/" << kv << " rank " << rank << " of " << ranks;
         EXPECT_EQ(formula.backward, brute.backward) << q << "/" << kv << " rank " << rank << " of " << ranks;
       }

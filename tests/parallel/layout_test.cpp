@@ -196,7 +196,8 @@ TEST(Shard, ABatchStaysTogether) {
     rows += part.labels.size(1);
   }
   EXPECT_EQ(rows, 20);
-  EXPECT_TRUE(at::equal(shard_batch(batch, 1, 3).input.input_ids, batch.input_ids.narrow(1, 7, 7)));
+  EXPECT_TRUE(
+      at::equal(shard_batch(batch, {3, 1, false}, 1, {}).input.input_ids, batch.input_ids.narrow(1, 7, 7)));
 }
 
 }  // namespace

@@ -101,7 +101,7 @@ void check(int ranks, int64_t heads, int64_t kv_heads, std::vector<int64_t> rows
     model.num_attention_heads = heads;
     model.num_key_value_heads = kv_heads;
     model.head_dim = kHeadDim;
-    const UlyssesTraffic formula = ulysses_traffic(model, kBatch, length, 8, ranks, world.rank());
+    const LayerTraffic formula = ulysses_traffic(model, kBatch, length, 8, ranks, world.rank());
     EXPECT_EQ(world.traffic().total_bytes(),
               (ranks - 1) * 8 + formula.forward + formula.backward);  // 8: the gathered row counts
   });

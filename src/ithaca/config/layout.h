@@ -18,7 +18,6 @@ struct LayerTraffic {
   int64_t forward = 0, backward = 0;
   int64_t inbound = 0;  // part of forward: Ulysses' exchange of q, k and v before attention
 };
-using UlyssesTraffic = LayerTraffic;
 
 // Bytes that `rank` of `ranks` sends. `element_bytes` is the activations' type; dK and dV of a kv head that
 // several ranks use travel in the accumulation type (float32; float64 for 8-byte elements).

@@ -153,8 +153,4 @@ SequenceShard shard_batch(const Batch& batch, const SequenceGrid& grid, int rank
   return part;
 }
 
-SequenceShard shard_batch(const Batch& batch, int rank, int ranks) {
-  return shard_batch(batch, SequenceGrid{ranks, 1, false}, rank, AttentionPattern());
-}
-
 }  // namespace ithaca

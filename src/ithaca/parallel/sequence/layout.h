@@ -72,7 +72,5 @@ struct SequenceShard {
 // `pattern`: causal, window, sparse blocks and slopes of the run; documents and length are those of the batch.
 SequenceShard shard_batch(const Batch& batch, const SequenceGrid& grid, int rank,
                           const AttentionPattern& pattern);
-// Ulysses alone, plain causal attention.
-SequenceShard shard_batch(const Batch& batch, int rank, int ranks);
 
 }  // namespace ithaca
