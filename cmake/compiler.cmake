@@ -7,7 +7,9 @@ if(CCACHE)
 endif()
 find_program(MOLD mold)
 if(MOLD)
-  add_link_options(-fuse-ld=mold)
+  # Without separate-code mold 1.10 (Debian 12) may begin the part that is read-only after relocation at a thread_local byte on a page that
+  # is not there: one program in some hundreds then does not start ("cannot apply additional memory protection").
+  add_link_options(-fuse-ld=mold -Wl,-z,separate-code)
 endif()
 
 set(CMAKE_CXX_FLAGS_RELEASE "-O2")

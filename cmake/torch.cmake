@@ -31,7 +31,16 @@ _imported_library(torch::c10 "${_torch}/lib/libc10.so")
 _imported_library(torch::cpu "${_torch}/lib/libtorch_cpu.so")
 target_include_directories(torch::cpu SYSTEM INTERFACE "${_torch}/include" "${_torch}/include/torch/csrc/api/include")
 target_compile_definitions(torch::cpu INTERFACE AT_PER_OPERATOR_HEADERS USE_DISTRIBUTED USE_C10D_GLOO)
-target_link_libraries(torch::cpu INTERFACE torch::c10)
+# at::parallel_for is a template of ATen's headers: without -fopenmp it compiles to a loop on one thread, silently. Linked is the OpenMP
+# runtime that libtorch itself loads: a second one would have threads and settings of its own.
+file(GLOB _gomp LIST_DIRECTORIES false "${_torch}/lib/libgomp*.so*")
+list(LENGTH _gomp _found)
+if(NOT _found EQUAL 1)
+  message(FATAL_ERROR "Expected one libgomp in ${_torch}/lib, found ${_found}: Ithaca's kernels must share libtorch's OpenMP runtime.")
+endif()
+_imported_library(torch::gomp "${_gomp}")
+target_compile_options(torch::cpu INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_libraries(torch::cpu INTERFACE torch::c10 torch::gomp)
 # The wheel's libtorch_cpu needs libcudart and libcupti (profiler); they lie beside it and are found by its own RPATH.
 target_link_options(torch::cpu INTERFACE -Wl,--allow-shlib-undefined)
 

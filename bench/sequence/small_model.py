@@ -64,7 +64,7 @@ class Run:
         with open(self.folder / "terminal.txt", "a", encoding="utf-8") as output:
             code = subprocess.run(self.command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
         if code:
-            sys.exit(f"failed with {code}: {' '.join(self.command)}\n{(self.folder / 'output.txt').read_text()[-2000:]}")
+            sys.exit(f"failed with {code}: {' '.join(self.command)}\n{(self.folder / 'terminal.txt').read_text()[-2000:]}")
         return "done"
 
     def log(self):

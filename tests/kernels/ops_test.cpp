@@ -79,6 +79,20 @@ TEST(RmsNorm, RoundsBeforeTheWeightAsTransformersDoes) {
             1e-4);  // a last bit of rstd at most
 }
 
+// at::parallel_for is a template of ATen's headers: compiled without -fopenmp it is a loop on one thread.
+TEST(Threads, AreUsed) {
+  const int threads = at::get_num_threads();
+  std::mutex mutex;
+  std::set<std::thread::id> seen;
+  at::set_num_threads(2);
+  at::parallel_for(0, 2, 1, [&](int64_t, int64_t) {
+    const std::lock_guard lock(mutex);
+    seen.insert(std::this_thread::get_id());
+  });
+  at::set_num_threads(threads);
+  EXPECT_EQ(seen.size(), 2u);
+}
+
 TEST(RmsNorm, SameBitsForAnyNumberOfThreads) {
   const at::Tensor x = random({1000, 64}, 1, at::kFloat), w = random({64}, 2, at::kFloat),
                    dy = random({1000, 64}, 3, at::kFloat);

@@ -108,7 +108,9 @@ TEST(Linear, ForwardAndGradients) {
     EXPECT_WITHIN(y, expected, kRounding);
     EXPECT_WITHIN(x.grad(), x2.grad(), kRounding);
     EXPECT_WITHIN(layer.weight.grad, weight.grad(), kRounding);
-    if (bias) EXPECT_WITHIN(layer.bias->grad, b.grad(), kRounding);
+    if (bias) {
+      EXPECT_WITHIN(layer.bias->grad, b.grad(), kRounding);
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
@@ -9,12 +10,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "ithaca/base/error.h"
 #include "ithaca/optim/clip.h"
+#include "ithaca/optim/master.h"
 #include "ithaca/optim/optimizer.h"
 #include "ithaca/optim/schedule.h"
 
@@ -65,14 +68,15 @@ TEST(Optimizer, AdamWEqualsTheFormula) {
       fb.step(gb, t, 1e-2 / t, 0, options);
     }
     EXPECT_EQ(optimizer.step_count(), 5);
-    const std::vector<std::string> moments = {"exp_avg", "exp_avg_sq"};
-    ASSERT_EQ(
-        optimizer.state_kinds(dtype),
-        dtype == at::kBFloat16 ? (std::vector<std::string>{"master", "exp_avg", "exp_avg_sq"}) : moments);
-    EXPECT_EQ(optimizer.state_bytes(), 1008 * (dtype == at::kFloat ? 8 : dtype == at::kDouble ? 16 : 12));
+    std::string kinds;
+    for (const StateKind& kind : optimizer.state_kinds(dtype)) kinds += kind.name + " ";
+    ASSERT_EQ(kinds, dtype == at::kBFloat16 ? "master_low exp_avg exp_avg_sq " : "exp_avg exp_avg_sq ");
+    EXPECT_EQ(optimizer.state_bytes(), 1008 * (dtype == at::kFloat ? 8 : dtype == at::kDouble ? 16 : 10));
     if (dtype == at::kBFloat16) {
-      EXPECT_LE(largest_gap(optimizer.state("master", 0), fw.p), tolerance);
-      EXPECT_TRUE(at::equal(w, optimizer.state("master", 0).to(at::kBFloat16)));
+      const at::Tensor master = at::empty({1001}, at::kFloat);
+      join_master(w, optimizer.state("master_low", 0), master);
+      EXPECT_LE(largest_gap(master, fw.p), tolerance);
+      EXPECT_TRUE(at::equal(w, master.to(at::kBFloat16)));
     } else {
       EXPECT_LE(largest_gap(w, fw.p), tolerance);
       EXPECT_LE(largest_gap(b, fb.p), tolerance);
@@ -86,10 +90,12 @@ TEST(Optimizer, ContinuesFromCopiedState) {
     const at::Tensor grad = at::zeros({50}, at::kFloat);
     Optimizer straight({}, {{"w", a, grad}});
     for (int t = 0; t < 3; ++t) grad.copy_(random(50, t, at::kFloat)), straight.step(1e-3);
-    b.copy_(a);
     Optimizer resumed({}, {{"w", b, grad}});
-    for (const std::string& kind : straight.state_kinds(dtype))
+    b.copy_(a);  // half of the masters
+    for (const auto& [kind, type] : straight.state_kinds(dtype)) {
+      ASSERT_EQ(straight.state(kind, 0).scalar_type(), type);
       resumed.state(kind, 0).copy_(straight.state(kind, 0));
+    }
     resumed.set_step_count(straight.step_count());
     grad.copy_(random(50, 9, at::kFloat));
     straight.step(1e-3);
@@ -107,6 +113,57 @@ TEST(Optimizer, SgdIsTheGradientTimesTheRate) {
   EXPECT_LE(largest_gap(w, start - 0.1 * grad), 1e-16);
   EXPECT_TRUE(optimizer.state_kinds(at::kDouble).empty());
   EXPECT_THROW(Optimizer({}, {{"w", w, at::zeros({8}, at::kDouble)}}), Error);
+  EXPECT_THROW(Optimizer({}, {{"w", w.to(at::kHalf), at::zeros({9}, at::kFloat)}}), Error);
+}
+
+// A matrix of more than one piece: the same bits as in pieces of its own.
+TEST(Optimizer, PiecesOfALargeTensorAreUpdatedAlike) {
+  constexpr int64_t kRows = 601, kColumns = 1000, kCut = 1 << 18;  // two pieces and a part of a third
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    at::Tensor whole = random(kRows * kColumns, 1, dtype).view({kRows, kColumns}),
+               flat = whole.view({-1}).clone();
+    const at::Tensor grad = random(kRows * kColumns, 2, at::kFloat);
+    std::vector<OptimizerEntry> parts;
+    for (int64_t begin = 0; begin < flat.numel(); begin += kCut) {
+      const int64_t count = std::min(kCut, flat.numel() - begin);
+      parts.push_back({"part", flat.narrow(0, begin, count), grad.narrow(0, begin, count)});
+    }
+    ASSERT_EQ(parts.size(), 3u);
+    Optimizer one({.weight_decay = 0.1}, {{"w", whole, grad.view({kRows, kColumns})}}),
+        three({.weight_decay = 0.1}, parts);
+    for (int t = 0; t < 2; ++t) one.step(1e-2), three.step(1e-2);
+    EXPECT_TRUE(at::equal(whole.view({-1}), flat));
+  }
+}
+
+// Every bit of a float32 master comes back; the bf16 half is the nearest.
+TEST(Master, IsTheWeightAndTheBitsItLacks) {
+  std::vector<uint32_t> bits = {0,          0x80000000, 1,          0x3f800000, 0x3f808000,
+                                0x3f818000, 0xbf808000, 0x3f807fff, 0x3f808001, 0x7f7fffff,
+                                0xff7fffff, 0x7f800000, 0xff800000, 0x00008000, 0x007fffff};
+  std::mt19937 engine(3);
+  while (bits.size() < 40'000)  // of all exponents but that of NaN
+    if (const uint32_t b = engine(); (b & 0x7f800000) != 0x7f800000) bits.push_back(b);
+  const auto n = static_cast<int64_t>(bits.size());
+  const at::Tensor master = at::empty({n}, at::kFloat), back = at::empty_like(master);
+  std::memcpy(master.data_ptr(), bits.data(), master.nbytes());
+  const at::Tensor weight = at::empty({n}, at::kBFloat16), low = at::empty({n}, at::kShort);
+  split_master(master, weight, low);
+  join_master(weight, low, back);
+  EXPECT_EQ(std::memcmp(back.data_ptr(), bits.data(), back.nbytes()), 0);
+  const at::Tensor nearest = master.to(at::kBFloat16);
+  int64_t ties = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint16_t got = weight.const_data_ptr<at::BFloat16>()[i].x,
+                   even = nearest.const_data_ptr<at::BFloat16>()[i].x;
+    const bool tie = (bits[static_cast<size_t>(i)] & 0xffff) == 0x8000;
+    ties += tie && got != even;
+    EXPECT_EQ(got, tie ? (bits[static_cast<size_t>(i)] >> 16) + 1 : even)
+        << std::hex << bits[static_cast<size_t>(i)];
+  }
+  EXPECT_GE(ties, 2);  // away from zero where the even one is nearer to it
+  EXPECT_THROW(split_master(master, weight, low.to(at::kInt)), Error);
+  EXPECT_THROW(join_master(weight.narrow(0, 0, 3), low, back), Error);
 }
 
 TEST(Schedule, EqualsTransformers) {

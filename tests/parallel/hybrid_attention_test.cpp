@@ -49,7 +49,9 @@ void expect_equal(const Whole& w, const SequenceLayout& layout, int rank, const 
   for (const auto& [actual, expected] : {std::pair(out, w.out), std::pair(q.grad(), w.dq),
                                          std::pair(k.grad(), w.dk), std::pair(v.grad(), w.dv)}) {
     ASSERT_EQ(actual.sizes(), mine(expected).sizes());
-    if (actual.numel() > 0) EXPECT_LE((actual - mine(expected)).abs().max().item().toDouble(), 1e-10);
+    if (actual.numel() > 0) {
+      EXPECT_LE((actual - mine(expected)).abs().max().item().toDouble(), 1e-10);
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
@@ -75,6 +76,10 @@ TEST_P(Shards, AStepEqualsThatOfOneRankAndItsStateComesTogether) {
         EXPECT_TRUE(at::equal(model.parameters[i].value, single.parameters[i].value)) << i;
       shards.clear_gradients();
       EXPECT_TRUE(model.parameters[0].grad.eq(0).all().item<bool>());
+      for (int times = 1; times <= 2; ++times) {  // the first use after clearing, and a further one
+        model.parameters[0].accumulate(at::ones({7, 30}));
+        EXPECT_TRUE(model.parameters[0].grad.eq(times).all().item<bool>()) << times;
+      }
 
       const std::vector<StateSlot> slots = shards.state_slots(optimizer);
       EXPECT_EQ(slots.size(), dtype == at::kBFloat16 ? 9u : 6u);

@@ -145,6 +145,10 @@ TEST(Layouts, MethodsAndPatternsGiveTheLossesOfOneRank) {
       const Json results = read_json_file(run.path(output) / "train_results.json");
       EXPECT_GT(results.at("bytes_sent_per_step").get<int64_t>(), 0);
       EXPECT_EQ(results.at("bytes_sent_per_step"), results.at("bytes_predicted_per_step"));
+      const double mean = results.at("attention_imbalance").at("mean");
+      EXPECT_LE(mean, results.at("attention_imbalance").at("largest").get<double>());
+      if (method[1] == "ulysses") EXPECT_NEAR(mean, 4.0 / 3, 1e-9);  // 2 of 3 heads
+      if (name == "plain" && method[1] == "ring") EXPECT_LE(mean, 1.15);
     }
   }
   for (std::size_t a = 0; a < last_losses.size(); ++a)  // no setting is without effect

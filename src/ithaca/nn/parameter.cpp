@@ -29,6 +29,10 @@ at::ScalarType opmath(at::ScalarType dtype) {
 
 at::Tensor& Parameter::gradient() {
   ITHACA_CHECK(grad.defined(), name, " has no gradient buffer: call allocate_gradients before a backward");
+  if (grad_unused) {
+    grad.zero_();
+    grad_unused = false;
+  }
   return grad;
 }
 

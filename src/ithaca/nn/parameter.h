@@ -18,6 +18,9 @@ struct Parameter {
   at::Tensor value;  // compute dtype
   at::Tensor grad;   // opmath, value's shape; undefined until gradient buffers are given (allocate_gradients)
   bool requires_grad = true;
+  // grad is zero and its memory not in use: gradient() writes the zeros, because adding to such pages would
+  // have the system supply each of them twice, first to read and then to write.
+  bool grad_unused = false;
 
   // The buffer to add to; a check that names the parameter fails when none was given.
   at::Tensor& gradient();

@@ -19,33 +19,41 @@ struct OptimizerOptions {
 // One tensor as the optimizer sees it.
 struct OptimizerEntry {
   std::string name;
-  at::Tensor value;   // compute dtype; written after each step
+  at::Tensor value;   // contiguous; bf16, or its own opmath; written after each step
   at::Tensor grad;    // opmath, read
   bool decay = true;  // weight decay applies (matrices; not norms and biases)
 };
 
+struct StateKind {
+  std::string name;
+  at::ScalarType dtype;
+};
+
 class Optimizer {
  public:
-  // Masters are made from the values; where value is already in opmath it is its own master (no copy).
+  // Masters start as the values. A value in opmath is its own master; a bf16 value is half of it (master.h).
   Optimizer(const OptimizerOptions& options, std::vector<OptimizerEntry> entries);
 
   // One update with learning rate lr. Increments the step count.
   void step(double lr);
 
   int64_t step_count() const { return step_count_; }
-  // Everything a resume needs: kinds ("master" where values are not their own masters, "exp_avg",
-  // "exp_avg_sq"), each with one live tensor for each entry.
+  // Everything that a resume needs beside the values: kinds ("master_low" where values are bf16, "exp_avg",
+  // "exp_avg_sq"), each with one live tensor of the entry's shape for each entry.
   // The kinds depend on the type of the values alone: the same on a rank that has no entry.
-  std::vector<std::string> state_kinds(at::ScalarType value_type) const;
+  std::vector<StateKind> state_kinds(at::ScalarType value_type) const;
   const at::Tensor& state(const std::string& kind, std::size_t entry) const;
   void set_step_count(int64_t n) { step_count_ = n; }
-  // Bytes of masters and moments.
+  // Bytes of masters, beside the values, and moments.
   int64_t state_bytes() const;
 
  private:
+  // Elements [begin, begin + master.numel()) of an entry; `steps`: the count as the kernel wants it.
+  void update(std::size_t entry, int64_t begin, at::Tensor master, const at::Tensor& steps, double lr);
+
   OptimizerOptions options_;
   std::vector<OptimizerEntry> entries_;
-  std::vector<at::Tensor> master_, exp_avg_, exp_avg_sq_;  // by entry
+  std::vector<at::Tensor> master_low_, exp_avg_, exp_avg_sq_;  // by entry
   int64_t step_count_ = 0;
 };
 

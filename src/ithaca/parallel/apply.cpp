@@ -1,6 +1,7 @@
 #include "ithaca/parallel/apply.h"
 
 #include "ithaca/config/layout.h"
+#include "ithaca/parallel/sequence/layout.h"
 #include "ithaca/parallel/sequence/ulysses.h"
 
 namespace ithaca {
@@ -31,6 +32,19 @@ int64_t predicted_attention_bytes(const Decoder& decoder, const ParallelPlan& pl
   const bool repeats = plan.activation_checkpoint == CheckpointMode::kFull;
   return static_cast<int64_t>(decoder.layers.size()) *
          (layer.forward + layer.backward + (repeats ? layer.inbound : 0));
+}
+
+double attention_imbalance(const Decoder& decoder, const ParallelPlan& plan, const Batch& batch) {
+  const SequenceGrid grid = sequence_grid(plan.degrees);
+  if (grid.size() == 1 || batch.input_ids.numel() == 0) return 1;
+  AttentionPattern pattern = decoder.pattern;
+  pattern.documents = batch.documents;
+  pattern.sequence_length = batch.input_ids.size(1);
+  const SequenceLayout layout(grid, pattern, batch.input_ids.size(0), pattern.sequence_length);
+  // Every rank of a ring rank's Ulysses group has its heads of the same pairs; the first has most of them.
+  const int64_t heads = decoder.config.num_attention_heads;
+  const auto most = static_cast<double>(even_split(heads, grid.ulysses, 0).count * grid.ulysses);
+  return imbalance(layout, pattern) * most / static_cast<double>(heads);
 }
 
 }  // namespace ithaca

@@ -18,4 +18,8 @@ void apply_parallelism(Decoder& decoder, const ParallelPlan& plan, DeviceMesh& m
 int64_t predicted_attention_bytes(const Decoder& decoder, const ParallelPlan& plan, int sequence_rank,
                                   const Batch& batch);
 
+// Attention work of the busiest rank of a sequence over the mean: pairs of query and key, times query heads.
+// Steps wait for that rank.
+double attention_imbalance(const Decoder& decoder, const ParallelPlan& plan, const Batch& batch);
+
 }  // namespace ithaca

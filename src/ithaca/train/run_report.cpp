@@ -75,6 +75,7 @@ void RunReport::finish(const RunState& state, double epoch, int64_t samples, con
   Json json = read_json_file(file);
   json["bytes_sent_per_step"] = layout.bytes_sent_per_step;
   json["bytes_predicted_per_step"] = layout.bytes_predicted_per_step;
+  json["attention_imbalance"] = {{"mean", layout.mean_imbalance}, {"largest", layout.largest_imbalance}};
   json["peak_memory_bytes_per_rank"] = layout.peak_memory_bytes_per_rank;
   json["seconds_by_phase"] = {{"forward", layout.seconds.forward},
                               {"backward", layout.seconds.backward},
@@ -92,6 +93,9 @@ void RunReport::finish(const RunState& state, double epoch, int64_t samples, con
     draw_loss(folder / "training_loss.png", training, "training loss: " + folder.filename().string(),
               evaluation);
   }
+  if (settings_.values.sequence_parallel_size > 1)
+    logger_.info(str("attention work of the busiest rank: ", layout.mean_imbalance,
+                     " times the mean, at most ", layout.largest_imbalance, " in a step"));
   logger_.info(results_table("train", result_values(results)));
 }
 

@@ -21,6 +21,8 @@ namespace ithaca {
 struct LayoutFigures {
   int64_t bytes_sent_per_step = 0, bytes_predicted_per_step = 0;  // all ranks
   std::vector<int64_t> peak_memory_bytes_per_rank;
+  // Attention work of the busiest rank over the mean, by step (parallel/apply.h).
+  double mean_imbalance = 1, largest_imbalance = 1;
   StepSeconds seconds;  // of rank 0, over the run
 };
 

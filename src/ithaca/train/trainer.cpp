@@ -72,8 +72,10 @@ class Trainer {
   RunState state_;
   std::unique_ptr<RunReport> report_;  // rank 0
   bool stop_ = false;
-  int64_t samples_ = 0;   // trained on by this process's run
-  LayoutFigures layout_;  // this rank's part of the bytes
+  int64_t samples_ = 0;       // trained on by this process's run
+  LayoutFigures layout_;      // as this rank knows them
+  double imbalance_sum_ = 0;  // over steps
+  int64_t steps_ = 0;         // of this process's run
   std::chrono::steady_clock::time_point log_started_;
   int64_t log_tokens_ = 0;
   double log_flops_ = 0;
@@ -201,9 +203,15 @@ void Trainer::train_one_step() {
       train_step(*decoder_, *shards_, *optimizer_, mesh_, batches, learning_rate, options);
   layout_.bytes_sent_per_step = mesh_.bytes_sent() - sent_before;
   layout_.bytes_predicted_per_step = predicted_step_bytes(*decoder_, plan_, mesh_, *shards_, batches);
+  for (const Batch& batch : batches) {
+    const double imbalance = attention_imbalance(*decoder_, plan_, batch);
+    imbalance_sum_ += imbalance / static_cast<double>(batches.size());
+    layout_.largest_imbalance = std::max(layout_.largest_imbalance, imbalance);
+  }
 
   samples_ += static_cast<int64_t>(sampler_.step(state_.step).size());
   state_.step += 1;
+  ++steps_;
   seconds_.forward += totals.seconds.forward;
   seconds_.backward += totals.seconds.backward;
   seconds_.reduce += totals.seconds.reduce;
@@ -292,14 +300,25 @@ void Trainer::finish() {
   bytes[0] = layout_.bytes_sent_per_step;
   bytes[1] = layout_.bytes_predicted_per_step;
   context_.world.all_reduce(bytes);
+  at::Tensor imbalance = at::empty({2}, at::kDouble);  // of each replica's own batches
+  imbalance[0] = imbalance_sum_;
+  imbalance[1] = layout_.largest_imbalance;
+  at::Tensor sum = imbalance.narrow(0, 0, 1), largest = imbalance.narrow(0, 1, 1);
+  context_.world.all_reduce(sum);
+  context_.world.all_reduce(largest, ReduceOp::kMax);
   at::Tensor peaks = at::empty({context_.world.size()}, at::kLong);
   context_.world.all_gather(peaks, at::full({1}, peak_memory_bytes(), at::kLong));
   if (leads()) {
     save_model_folder(*decoder_, output_dir_, model_folder(settings_));
     const int64_t* peak = peaks.const_data_ptr<int64_t>();
-    report_->finish(
-        state_, epoch(), samples_,
-        {bytes[0].item<int64_t>(), bytes[1].item<int64_t>(), {peak, peak + context_.world.size()}, seconds_});
+    const auto rank_steps = static_cast<double>(context_.world.size() * std::max<int64_t>(steps_, 1));
+    report_->finish(state_, epoch(), samples_,
+                    {.bytes_sent_per_step = bytes[0].item<int64_t>(),
+                     .bytes_predicted_per_step = bytes[1].item<int64_t>(),
+                     .peak_memory_bytes_per_rank = {peak, peak + context_.world.size()},
+                     .mean_imbalance = steps_ > 0 ? sum.item<double>() / rank_steps : 1,
+                     .largest_imbalance = largest.item<double>(),
+                     .seconds = seconds_});
   }
   context_.world.barrier();
 }

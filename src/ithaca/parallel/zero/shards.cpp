@@ -9,6 +9,7 @@
 #include "ithaca/comm/communicator.h"
 #include "ithaca/comm/cost.h"
 #include "ithaca/optim/clip.h"
+#include "ithaca/parallel/memory/pages.h"
 
 namespace ithaca {
 namespace {
@@ -25,6 +26,8 @@ ParameterShards::ParameterShards(const ParameterList& parameters, Communicator& 
   starts_ = flat_layout(parameters_, multiple).starts;
   values_ = flatten_values(parameters_, multiple);
   gradients_ = allocate_gradients(parameters_, multiple);
+  use_huge_pages(gradients_);
+  clear_gradients();
   share_ = values_.numel() / group.size();
 }
 
@@ -71,7 +74,8 @@ void ParameterShards::gather_values() {
 }
 
 void ParameterShards::clear_gradients() {
-  gradients_.zero_();
+  zero_pages(gradients_);
+  for (Parameter* parameter : parameters_) parameter->grad_unused = true;
 }
 
 int64_t ParameterShards::step_bytes() const {
@@ -83,13 +87,12 @@ int64_t ParameterShards::step_bytes() const {
 
 std::vector<StateSlot> ParameterShards::state_slots(const Optimizer& optimizer) const {
   std::vector<StateSlot> slots;
-  for (const std::string& kind : optimizer.state_kinds(values_.scalar_type())) {
+  for (const auto& [kind, dtype] : optimizer.state_kinds(values_.scalar_type())) {
     std::size_t entry = 0;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       const Piece mine = piece(i, group_.rank());
-      slots.push_back({kind + "." + parameters_[i]->name, parameters_[i]->value.sizes().vec(),
-                       gradients_.scalar_type(), mine.begin,
-                       mine.count > 0 ? optimizer.state(kind, entry++) : at::Tensor()});
+      slots.push_back({kind + "." + parameters_[i]->name, parameters_[i]->value.sizes().vec(), dtype,
+                       mine.begin, mine.count > 0 ? optimizer.state(kind, entry++) : at::Tensor()});
     }
   }
   return slots;

@@ -44,7 +44,8 @@ class ParameterShards {
   void scale_gradients(double factor);  // own part
   // Everybody's part of the values, here. Collective.
   void gather_values();
-  void clear_gradients();  // all
+  // All to zero; they cost no memory until a backward writes them, when activations are going.
+  void clear_gradients();
   // Bytes this rank sends for reduce_gradients and gather_values.
   int64_t step_bytes() const;
 
