@@ -9,6 +9,9 @@
 #include <gmock/gmock.h>
 
 #include <limits>
+#include <mutex>
+#include <set>
+#include <thread>
 
 #include "ithaca/base/error.h"
 #include "ithaca/kernels/reference.h"
