@@ -75,7 +75,7 @@ void ParameterShards::gather_values() {
 
 void ParameterShards::clear_gradients() {
   zero_pages(gradients_);
-  for (Parameter* parameter : parameters_) parameter->grad_unused = true;
+  for (Parameter* parameter : parameters_) parameter->grad_unused = gradients_.is_cpu();
 }
 
 int64_t ParameterShards::step_bytes() const {
