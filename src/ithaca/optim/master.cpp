@@ -1,7 +1,6 @@
 #include "ithaca/optim/master.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/TensorOperators.h>
 
 #include <bit>
 #include <cstdint>
@@ -19,19 +18,15 @@ void check(const at::Tensor& weight, const at::Tensor& low, const at::Tensor& ma
                "expected bf16, int16 and float32, not ", weight.scalar_type(), ", ", low.scalar_type(), ", ",
                master.scalar_type());
   for (const at::Tensor* t : {&weight, &low, &master})
-    ITHACA_CHECK(t->dim() == 1 && t->is_contiguous() && t->numel() == master.numel(), "a tensor ", t->sizes(),
-                 " where ", master.sizes(), " was expected");
+    ITHACA_CHECK(t->is_cpu() && t->dim() == 1 && t->is_contiguous() && t->numel() == master.numel(),
+                 "a tensor ", t->sizes(), " on ", t->device().str(), " where ", master.sizes(),
+                 " on the CPU was expected");
 }
 
 }  // namespace
 
 void join_master(const at::Tensor& weight, const at::Tensor& low, const at::Tensor& master) {
   check(weight, low, master);
-  if (!master.is_cpu()) {
-    at::Tensor bits = master.view(at::kInt);
-    bits.copy_(weight.view(at::kShort)).bitwise_left_shift_(16).add_(low);
-    return;
-  }
   const auto* w = weight.const_data_ptr<at::BFloat16>();
   const int16_t* l = low.const_data_ptr<int16_t>();
   auto* m = master.data_ptr<float>();
@@ -43,13 +38,6 @@ void join_master(const at::Tensor& weight, const at::Tensor& low, const at::Tens
 
 void split_master(const at::Tensor& master, const at::Tensor& weight, const at::Tensor& low) {
   check(weight, low, master);
-  if (!master.is_cpu()) {
-    const at::Tensor bits = master.view(at::kInt);
-    const at::Tensor high = (bits + 0x8000).bitwise_right_shift_(16);
-    weight.view(at::kShort).copy_(high);
-    low.copy_(bits - high.bitwise_left_shift(16));
-    return;
-  }
   const auto* m = master.const_data_ptr<float>();
   auto* w = weight.data_ptr<at::BFloat16>();
   auto* l = low.data_ptr<int16_t>();

@@ -7,7 +7,7 @@
 
 namespace ithaca {
 
-// weight bf16, low int16, master float32: 1-D, contiguous, of one size. On the CPU with threads.
+// weight bf16, low int16, master float32: 1-D, contiguous, of one size, on the CPU.
 void join_master(const at::Tensor& weight, const at::Tensor& low, const at::Tensor& master);
 void split_master(const at::Tensor& master, const at::Tensor& weight, const at::Tensor& low);
 

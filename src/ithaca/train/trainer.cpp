@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
 
 #include <unistd.h>
 
@@ -128,7 +129,8 @@ Trainer::Trainer(const TrainContext& context)
   if (!settings_.eval_file.empty() && settings_.eval_steps > 0)
     eval_data_ = open_data(context, settings_.eval_file, tokenizer_, decoder_->config.vocab_size, false);
   apply_parallelism(*decoder_, plan_, mesh_);
-  shards_ = std::make_unique<ParameterShards>(decoder_->parameters(), mesh_.sequence_data());
+  shards_ = std::make_unique<ParameterShards>(decoder_->parameters(), mesh_.sequence_data(),
+                                              plan_.activation_checkpoint != CheckpointMode::kNone);
   optimizer_ = std::make_unique<Optimizer>(optimizer_options(settings_), shards_->entries());
   total_steps_ = settings_.max_steps > 0
                      ? settings_.max_steps
@@ -296,29 +298,28 @@ void Trainer::save_checkpoint() {
 }
 
 void Trainer::finish() {
-  at::Tensor bytes = at::empty({2}, at::kLong);
-  bytes[0] = layout_.bytes_sent_per_step;
-  bytes[1] = layout_.bytes_predicted_per_step;
-  context_.world.all_reduce(bytes);
-  at::Tensor imbalance = at::empty({2}, at::kDouble);  // of each replica's own batches
-  imbalance[0] = imbalance_sum_;
-  imbalance[1] = layout_.largest_imbalance;
-  at::Tensor sum = imbalance.narrow(0, 0, 1), largest = imbalance.narrow(0, 1, 1);
-  context_.world.all_reduce(sum);
-  context_.world.all_reduce(largest, ReduceOp::kMax);
-  at::Tensor peaks = at::empty({context_.world.size()}, at::kLong);
-  context_.world.all_gather(peaks, at::full({1}, peak_memory_bytes(), at::kLong));
+  // Bytes are whole numbers below 2^53. Imbalance is that of each replica's own batches.
+  const at::Tensor mine = at::tensor(
+      {static_cast<double>(layout_.bytes_sent_per_step),
+       static_cast<double>(layout_.bytes_predicted_per_step), static_cast<double>(peak_memory_bytes()),
+       steps_ > 0 ? imbalance_sum_ / static_cast<double>(steps_) : 1.0, layout_.largest_imbalance},
+      at::kDouble);
+  at::Tensor all = at::empty({context_.world.size() * mine.numel()}, at::kDouble);
+  context_.world.all_gather(all, mine);
   if (leads()) {
     save_model_folder(*decoder_, output_dir_, model_folder(settings_));
-    const int64_t* peak = peaks.const_data_ptr<int64_t>();
-    const auto rank_steps = static_cast<double>(context_.world.size() * std::max<int64_t>(steps_, 1));
-    report_->finish(state_, epoch(), samples_,
-                    {.bytes_sent_per_step = bytes[0].item<int64_t>(),
-                     .bytes_predicted_per_step = bytes[1].item<int64_t>(),
-                     .peak_memory_bytes_per_rank = {peak, peak + context_.world.size()},
-                     .mean_imbalance = steps_ > 0 ? sum.item<double>() / rank_steps : 1,
-                     .largest_imbalance = largest.item<double>(),
-                     .seconds = seconds_});
+    LayoutFigures figures;
+    figures.seconds = seconds_;
+    figures.mean_imbalance = 0;
+    for (const double* of = all.const_data_ptr<double>(); of < all.const_data_ptr<double>() + all.numel();
+         of += mine.numel()) {
+      figures.bytes_sent_per_step += static_cast<int64_t>(of[0]);
+      figures.bytes_predicted_per_step += static_cast<int64_t>(of[1]);
+      figures.peak_memory_bytes_per_rank.push_back(static_cast<int64_t>(of[2]));
+      figures.mean_imbalance += of[3] / context_.world.size();
+      figures.largest_imbalance = std::max(figures.largest_imbalance, of[4]);
+    }
+    report_->finish(state_, epoch(), samples_, figures);
   }
   context_.world.barrier();
 }

@@ -19,7 +19,8 @@ constexpr int64_t kShareAlignment = 64;
 
 }  // namespace
 
-ParameterShards::ParameterShards(const ParameterList& parameters, Communicator& group) : group_(group) {
+ParameterShards::ParameterShards(const ParameterList& parameters, Communicator& group, bool return_gradients)
+    : group_(group), return_gradients_(return_gradients) {
   const int64_t multiple = kShareAlignment * group.size();
   for (Parameter* parameter : parameters)
     if (parameter->requires_grad) parameters_.push_back(parameter);
@@ -74,6 +75,10 @@ void ParameterShards::gather_values() {
 }
 
 void ParameterShards::clear_gradients() {
+  if (!return_gradients_) {
+    gradients_.zero_();
+    return;
+  }
   zero_pages(gradients_);
   for (Parameter* parameter : parameters_) parameter->grad_unused = gradients_.is_cpu();
 }

@@ -30,8 +30,10 @@ struct StateSlot {
 class ParameterShards {
  public:
   // Moves the values of the trainable parameters into one flat buffer and gives them gradient buffers in
-  // another (zero). `group` and the parameters outlive this object.
-  ParameterShards(const ParameterList& parameters, Communicator& group);
+  // another (zero). `group` and the parameters outlive this object. `return_gradients`: cleared gradients cost
+  // no memory until a backward writes them. That lowers the peak where activations are recomputed, and only
+  // costs time where they are not (bench/results).
+  ParameterShards(const ParameterList& parameters, Communicator& group, bool return_gradients = false);
 
   // The pieces of this rank's part, 1-D, by parameter: for the Optimizer. Weight decay on matrices only (not
   // on norms and biases), as transformers.
@@ -44,8 +46,7 @@ class ParameterShards {
   void scale_gradients(double factor);  // own part
   // Everybody's part of the values, here. Collective.
   void gather_values();
-  // All to zero; they cost no memory until a backward writes them, when activations are going.
-  void clear_gradients();
+  void clear_gradients();  // all
   // Bytes this rank sends for reduce_gradients and gather_values.
   int64_t step_bytes() const;
 
@@ -66,6 +67,7 @@ class ParameterShards {
   at::Tensor own(const at::Tensor& flat) const;
 
   Communicator& group_;
+  bool return_gradients_;
   std::vector<Parameter*> parameters_;  // trainable
   std::vector<int64_t> starts_;
   at::Tensor values_, gradients_;  // flat
