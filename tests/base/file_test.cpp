@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "ithaca/base/error.h"
-#include "tests/base/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace fs = std::filesystem;
 

@@ -4,7 +4,7 @@
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
-#include "tests/base/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {

@@ -12,7 +12,7 @@
 #include "ithaca/checkpoint/gguf.h"
 #include "ithaca/checkpoint/safetensors.h"
 #include "tests/checkpoint/gguf_writer.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {

@@ -12,7 +12,7 @@
 #include "ithaca/base/json.h"
 #include "ithaca/checkpoint/safetensors.h"
 #include "ithaca/config/model_config.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "ithaca/base/error.h"
-#include "tests/checkpoint/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {

@@ -9,7 +9,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "tests/config/temporary_folder.h"
+#include "tests/config/tiny_config.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "tests/cli/run_program.h"
-#include "tests/cli/tiny_folder.h"
+#include "tests/support/tiny_folder.h"
 
 namespace ithaca::testing_program {
 namespace {

@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "tests/cli/run_program.h"
-#include "tests/cli/tiny_folder.h"
+#include "tests/support/tiny_folder.h"
 
 namespace ithaca::testing_program {
 namespace {

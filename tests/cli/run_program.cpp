@@ -58,9 +58,6 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
 }  // namespace
 
 Program::Program(const std::vector<std::string>& argv, const Variables& variables) : started_(now()) {
-  std::string name = (fs::temp_directory_path() / "ithaca-program-XXXXXX").string();
-  if (!mkdtemp(name.data())) throw std::runtime_error("mkdtemp " + name);
-  folder_ = name;
   // all memory is taken before the fork
   const std::string out = folder_ / "out", err = folder_ / "err";
   std::vector<std::string> words = argv, settings = environment_with(variables);
@@ -83,8 +80,6 @@ Program::Program(const std::vector<std::string>& argv, const Variables& variable
 Program::~Program() {
   kill(-pid_, SIGKILL);
   if (!reaped_) waitpid(pid_, &status_, 0);
-  std::error_code ignored;
-  fs::remove_all(folder_, ignored);
 }
 
 bool Program::ended() {

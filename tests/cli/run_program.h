@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
+
 namespace ithaca::testing_program {
 
 struct Result {
@@ -37,7 +39,7 @@ class Program {
   Result wait(double limit_seconds);
 
  private:
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
   pid_t pid_ = 0;
   double started_ = 0, ended_ = 0;
   int status_ = 0;

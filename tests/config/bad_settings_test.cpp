@@ -2,7 +2,8 @@
 #include <gmock/gmock.h>
 
 #include "ithaca/config/settings.h"
-#include "tests/config/temporary_folder.h"
+#include "tests/config/tiny_config.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {

@@ -5,7 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "ithaca/base/error.h"
-#include "tests/config/temporary_folder.h"
+#include "tests/config/tiny_config.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {

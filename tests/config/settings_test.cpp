@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "ithaca/base/file.h"
-#include "tests/config/temporary_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {

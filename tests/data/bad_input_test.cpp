@@ -79,7 +79,7 @@ TEST_F(DataTest, MissingFileAndFolderAreRefused) {
   DatasetOptions options;
   options.file = folder_ / "none.txt";
   EXPECT_THAT(refusal(options, byte_encoder(), kVocabulary), HasSubstr("no such file"));
-  options.file = folder_;
+  options.file = folder_.path();
   EXPECT_THAT(refusal(options, byte_encoder(), kVocabulary), HasSubstr("is a folder"));
 }
 

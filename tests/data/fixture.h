@@ -1,31 +1,21 @@
 // A folder of its own for each test, and tokenizers small enough to check by hand.
 #pragma once
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <atomic>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 
 #include "ithaca/data/dataset.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 
 class DataTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "ithaca-data-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::filesystem::path write(const std::string& name, const std::string& bytes) {
-    const std::filesystem::path path = folder_ / name;
-    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
-    return path;
+    return folder_.write(name, bytes);
   }
 
   // A token a byte: id = byte + 1, eos 0, vocabulary 258; bos 257 where asked.
@@ -46,7 +36,7 @@ class DataTest : public ::testing::Test {
 
   int calls() const { return *calls_; }
 
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
 
  private:
   std::shared_ptr<std::atomic<int>> calls_ = std::make_shared<std::atomic<int>>(0);

@@ -4,11 +4,9 @@
 #include <c10/core/GradMode.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <random>
 
@@ -18,6 +16,7 @@
 #include "ithaca/eval/perplexity.h"
 #include "ithaca/parallel/apply.h"
 #include "tests/parity/tiny_model.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {
@@ -101,13 +100,11 @@ TEST(Generate, RefusesWhatItCannotContinue) {
 }
 
 TEST(Evaluate, IsTheSameUnderEveryLayout) {
-  std::string name = (fs::temp_directory_path() / "ithaca-eval-XXXXXX").string();
-  ASSERT_NE(::mkdtemp(name.data()), nullptr);
-  const fs::path file = fs::path(name) / "text.txt";
+  const TemporaryFolder folder;
   std::mt19937 random(3);
   std::string text;
   for (int i = 0; i < 200; ++i) text += static_cast<char>('a' + random() % 20);
-  std::ofstream(file) << text;
+  const fs::path file = folder.write("text.txt", text);
   DocumentEncoder encoder;  // a token a letter
   encoder.encode = [](std::string_view bytes) {
     std::vector<int32_t> ids;
@@ -140,7 +137,6 @@ TEST(Evaluate, IsTheSameUnderEveryLayout) {
       EXPECT_EQ(got.labels, expected.labels);
       EXPECT_NEAR(got.loss_sum, expected.loss_sum, 1e-10 * expected.loss_sum);
     });
-  fs::remove_all(name);
 }
 
 TEST(Evaluate, NoLabelIsNotANumberAndNotZero) {

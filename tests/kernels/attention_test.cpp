@@ -299,7 +299,7 @@ TEST(Attention, RowsInAnyOrder) {
     return at::cat(parts, dim);
   };
   const Inputs moved{permute(in.q, 1), permute(in.k, 1), permute(in.v, 1), permute(in.dout, 1)};
-  for (const AttentionBackend backend : {kNaive, kIthaca})
+  for (const AttentionBackend backend : {kAten, kNaive, kIthaca})
     expect_close(run(moved, zigzag, zigzag, heads, pattern, backend),
                  {permute(want.out, 1), permute(want.lse, 2), permute(want.dq, 1), permute(want.dk, 1),
                   permute(want.dv, 1)},
@@ -389,9 +389,6 @@ TEST(Attention, BadInputIsNamed) {
   EXPECT_THAT(message(rows, rows, heads, {true, 0, {{1, 8}}}, kAten), HasSubstr("must begin with 0"));
   EXPECT_THAT(message(rows, rows, heads, {true, 0, {{0, 6, 4}}}, kAten),
               HasSubstr("document bound 4 comes after 6"));
-  EXPECT_THAT(message(rows, {{4, 8}}, heads, {}, kAten), HasSubstr("[0, 8) and key positions [4, 12)"));
-  EXPECT_THAT(message(rows, {{4, 8}}, heads, {}, kAten), HasSubstr("attention: naive"));
-  EXPECT_THAT(message({{20, 8}}, {{0, 4}, {8, 4}}, heads, {}, kAten), HasSubstr("more than one run of keys"));
   EXPECT_THAT(message(rows, rows, heads, {}, AttentionBackend::kCudnn),
               HasSubstr("cudnn needs a CUDA device, the tensors are on cpu"));
   EXPECT_THAT(

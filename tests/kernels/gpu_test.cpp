@@ -36,9 +36,8 @@ class Gpu : public ::testing::Test {
 };
 
 void compare_attention(AttentionBackend backend, const HeadRange& heads, int64_t head_size,
-                       const AttentionPattern& pattern) {
+                       const AttentionPattern& pattern, const Rows& rows = {{0, 200}}) {
   const int64_t b = 2, s = 200;
-  const Rows rows{{0, s}};
   const at::Tensor q = random({b, s, heads.q_count, head_size}, 1, at::kBFloat16);
   const at::Tensor k = random({b, s, heads.kv_count, head_size}, 2, at::kBFloat16);
   const at::Tensor v = random({b, s, heads.kv_count, head_size}, 3, at::kBFloat16);
@@ -75,6 +74,34 @@ TEST_F(Gpu, FlashAndCudnnEqualTheNaiveTwin) {
                              causal));
             compare_attention(backend, heads, head_size, {causal, 0.0, documents[i]});
           }
+}
+
+// Windows go to FlashAttention, one call for all documents where rows are whole; auto finds it.
+TEST_F(Gpu, WindowsEqualTheNaiveTwin) {
+  for (const AttentionBackend backend : {AttentionBackend::kFlash, AttentionBackend::kAuto})
+    for (const int64_t window : {1, 17, 64, 300})
+      for (const bool causal : {true, false})
+        for (const std::vector<std::vector<int64_t>>& documents :
+             std::vector<std::vector<std::vector<int64_t>>>{{}, {{0, 1, 77, 200}, {0, 150}}}) {
+          SCOPED_TRACE(str("window ", window, ", causal ", causal, ", documents ", documents.size()));
+          compare_attention(backend, {0, 5, 9, 0, 2, 3}, 64,
+                            {.causal = causal, .documents = documents, .window = window});
+        }
+  EXPECT_THROW(compare_attention(AttentionBackend::kCudnn, HeadRange::all(2, 2), 64, {.window = 8}),
+               UserError);
+}
+
+// The rows of a ring rank: partial results of several calls, merged.
+TEST_F(Gpu, RowsInSeveralRunsEqualTheNaiveTwin) {
+  const Rows zigzag{{100, 50}, {350, 50}, {0, 100}};
+  for (const AttentionBackend backend : {AttentionBackend::kFlash, AttentionBackend::kCudnn})
+    for (const int64_t window : {0, 120}) {
+      if (window > 0 && backend == AttentionBackend::kCudnn) continue;
+      SCOPED_TRACE(str(backend == AttentionBackend::kFlash ? "flash" : "cudnn", ", window ", window));
+      compare_attention(backend, HeadRange::all(9, 3), 64, {.window = window}, zigzag);
+      compare_attention(backend, HeadRange::all(9, 3), 64,
+                        {.documents = {{0, 120, 400}, {0, 380}}, .window = window}, zigzag);
+    }
 }
 
 TEST_F(Gpu, RmsNormEqualsTheNaiveTwin) {

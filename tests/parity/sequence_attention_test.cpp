@@ -223,7 +223,7 @@ TEST(SequenceAttention, ADenseKernelServesEveryMethod) {
         ShapeCase shape = {.heads = 9, .kv_heads = 3, .head_dim = 8, .length = 83, .batch = 2};
         shape.causal = causal;
         shape.packing = packing;
-        expect_parity(scheme, shape, AttentionBackend::kAten, ++seed);
+        expect_parity(scheme, make_problem(shape, ++seed), AttentionBackend::kAten);
         if (HasFailure()) FAIL() << "the first case that fails ends the test";
       }
   EXPECT_GT(seed, 80U);

@@ -145,16 +145,19 @@ double distance(const at::Tensor& a, const at::Tensor& b) {
   return std::isnan(difference) ? INFINITY : difference / std::max(1.0, b.abs().max().item().toDouble());
 }
 
-void expect_parity(const SchemeCase& scheme, const ShapeCase& shape, AttentionBackend backend,
-                   unsigned seed) {
+Problem make_problem(const ShapeCase& shape, unsigned seed) {
+  Problem problem = {shape, seed, random_inputs(shape, seed), shape.pattern(seed), {}};
+  problem.expected = attend_whole(problem.in, problem.pattern, AttentionBackend::kNaive);
+  return problem;
+}
+
+void expect_parity(const SchemeCase& scheme, const Problem& problem, AttentionBackend backend) {
+  const auto& [shape, seed, in, pattern, expected] = problem;
   SCOPED_TRACE(scheme.name() + "; " + shape.name() + str("; seed ", seed));
-  const Inputs in = random_inputs(shape, seed);
-  const AttentionPattern pattern = shape.pattern(seed);
   if (scheme.ulysses > shape.heads) {
     EXPECT_THROW(attend_parallel(in, pattern, scheme, backend), UserError);
     return;
   }
-  const Attended expected = attend_whole(in, pattern, AttentionBackend::kNaive);
   std::vector<Sent> sent;
   const Attended actual = attend_parallel(in, pattern, scheme, backend, &sent);
   EXPECT_LE(distance(actual.out, expected.out), 1e-10) << "out";

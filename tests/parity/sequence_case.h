@@ -58,8 +58,18 @@ Attended attend_parallel(const Inputs& in, const AttentionPattern& pattern, cons
 // max |a - b| / max(1, max |b|); NaN anywhere is infinitely far.
 double distance(const at::Tensor& a, const at::Tensor& b);
 
-// Runs both, expects every tensor within 1e-10 and the bytes of config/layout.h; or the refusal where the
+// A shape with numbers in it and what the naive twin makes of them.
+struct Problem {
+  ShapeCase shape;
+  unsigned seed;
+  Inputs in;
+  AttentionPattern pattern;
+  Attended expected;
+};
+Problem make_problem(const ShapeCase& shape, unsigned seed);
+
+// Runs the scheme, expects every tensor within 1e-10 and the bytes of config/layout.h; or the refusal where the
 // Ulysses degree is above the heads.
-void expect_parity(const SchemeCase& scheme, const ShapeCase& shape, AttentionBackend backend, unsigned seed);
+void expect_parity(const SchemeCase& scheme, const Problem& problem, AttentionBackend backend);
 
 }  // namespace ithaca

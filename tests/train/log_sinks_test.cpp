@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -15,6 +14,7 @@
 #include "ithaca/train/memory.h"
 #include "ithaca/train/progress.h"
 #include "ithaca/train/trainer_state_json.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {
@@ -25,14 +25,8 @@ using ::testing::Not;
 
 class Sinks : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "ithaca-sinks-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
   std::string text(const std::string& name) const { return read_file(folder_ / name, 1 << 20); }
-  fs::path folder_;
+  TemporaryFolder folder_;
 };
 
 StepRecord record_of(int64_t step) {
@@ -308,8 +302,8 @@ TEST_F(Sinks, TrainerStateAndResultsHaveTheirKeys) {
   EXPECT_EQ(json["log_history"][1]["learning_rate"].get<double>(), 2e-5);
   EXPECT_EQ(json["log_history"][2]["train_loss"].get<double>(), 2.25);
 
-  save_results(folder_, "train", result_values(train));
-  save_results(folder_, "eval", result_values(EvalResults{2.0, 16384, 3.0, 1.0, 0.5, {}}));
+  save_results(folder_.path(), "train", result_values(train));
+  save_results(folder_.path(), "eval", result_values(EvalResults{2.0, 16384, 3.0, 1.0, 0.5, {}}));
   const Json eval = read_json_file(folder_ / "eval_results.json"),
              all = read_json_file(folder_ / "all_results.json");
   EXPECT_EQ(eval["perplexity"].get<double>(), std::exp(2.0));
@@ -324,7 +318,7 @@ TEST_F(Sinks, TrainerStateAndResultsHaveTheirKeys) {
 
 TEST_F(Sinks, ResultsThatAreNotFiniteAndADamagedUnion) {
   write_file(folder_ / "all_results.json", "{broken");
-  save_results(folder_, "eval", {{"eval_loss", NAN}, {"perplexity", INFINITY}});
+  save_results(folder_.path(), "eval", {{"eval_loss", NAN}, {"perplexity", INFINITY}});
   const Json all = read_json_file(folder_ / "all_results.json");
   EXPECT_EQ(all["eval_loss"], "nan");
   EXPECT_EQ(all["perplexity"], "inf");

@@ -3,12 +3,12 @@
 
 #include <cairo.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cmath>
 #include <filesystem>
 
 #include "ithaca/base/error.h"
+#include "tests/support/temporary_folder.h"
 
 namespace ithaca {
 namespace {
@@ -59,13 +59,6 @@ TEST(Ticks, AreRoundAndInside) {
 
 class Plot : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "ithaca-plot-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    file_ = fs::path(name) / "training_loss.png";
-  }
-  void TearDown() override { fs::remove_all(file_.parent_path()); }
-
   // Pixels that are clearly blue (the curves) or orange (evaluation points).
   struct Count {
     int blue = 0, orange = 0;
@@ -87,7 +80,8 @@ class Plot : public ::testing::Test {
     cairo_surface_destroy(surface);
     return count;
   }
-  fs::path file_;
+  const TemporaryFolder folder_;
+  const fs::path file_ = folder_ / "training_loss.png";
 };
 
 TEST_F(Plot, DrawsCurvesAndEvaluationPoints) {
@@ -118,7 +112,7 @@ TEST_F(Plot, OddInputsStillGiveAPicture) {
 }
 
 TEST_F(Plot, AFolderThatIsNotThereIsNamed) {
-  EXPECT_THROW(draw_loss(file_.parent_path() / "none" / "loss.png", {{1}, {1}}, ""), UserError);
+  EXPECT_THROW(draw_loss(folder_.path() / "none" / "loss.png", {{1}, {1}}, ""), UserError);
 }
 
 }  // namespace

@@ -1,79 +1,19 @@
 #include "tests/train/tiny_run.h"
 
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
-#include <fstream>
-#include <mutex>
-#include <nlohmann/json.hpp>
-
 #include "ithaca/base/hash.h"
-#include "ithaca/base/json.h"
 #include "ithaca/comm/thread_world.h"
 
 namespace fs = std::filesystem;
 
 namespace ithaca::testing_run {
-namespace {
-
-// One token a printable ASCII character, in the order of ids; <s> 0 and </s> 1 before them.
-Json byte_tokenizer() {
-  Json vocabulary = {{"<s>", 0}, {"</s>", 1}, {"<unk>", 2}};
-  for (int c = ' '; c <= '~'; ++c) vocabulary[std::string(1, static_cast<char>(c))] = c - ' ' + 3;
-  const auto special = [](const char* text, int id) {
-    return Json{{"id", id},        {"content", text},     {"single_word", false}, {"lstrip", false},
-                {"rstrip", false}, {"normalized", false}, {"special", true}};
-  };
-  return {
-      {"version", "1.0"},
-      {"added_tokens", {special("<s>", 0), special("</s>", 1), special("<unk>", 2)}},
-      {"normalizer", nullptr},
-      {"pre_tokenizer", nullptr},
-      {"post_processor", nullptr},
-      {"decoder", nullptr},
-      {"model", {{"type", "BPE"}, {"unk_token", "<unk>"}, {"vocab", vocabulary}, {"merges", Json::array()}}}};
-}
-
-Json tiny_config() {
-  return {{"architectures", {"LlamaForCausalLM"}},
-          {"model_type", "llama"},
-          {"vocab_size", 98},
-          {"hidden_size", 24},
-          {"intermediate_size", 40},
-          {"num_hidden_layers", 2},
-          {"num_attention_heads", 3},
-          {"num_key_value_heads", 1},
-          {"max_position_embeddings", 64},
-          {"rms_norm_eps", 1e-5},
-          {"tie_word_embeddings", true},
-          {"hidden_act", "silu"},
-          {"rope_theta", 10000.0},
-          {"bos_token_id", 0},
-          {"eos_token_id", 1}};
-}
-
-}  // namespace
 
 TinyRun::TinyRun() {
-  std::string name = (fs::temp_directory_path() / "ithaca-run-XXXXXX").string();
-  EXPECT_NE(::mkdtemp(name.data()), nullptr);
-  folder_ = name;
-  fs::create_directories(folder_ / "model");
-  write_json_file(path("model/config.json"), tiny_config());
-  write_json_file(path("model/tokenizer.json"), byte_tokenizer());
-  write_json_file(path("model/tokenizer_config.json"), {{"bos_token", "<s>"}, {"eos_token", "</s>"}});
-  std::ofstream text(path("train.txt"));
-  std::ofstream documents(path("docs.jsonl"));
-  for (int i = 0; i < 60; ++i) {
-    text << "verse " << i << ": in the beginning was the word " << i * i << "\n";
-    documents << R"({"text": ")"
-              << std::string(static_cast<std::size_t>(i % 7), static_cast<char>('a' + i % 26)) << " and " << i
-              << "\"}\n";
-  }
-}
-
-TinyRun::~TinyRun() {
-  fs::remove_all(folder_);
+  std::string documents;
+  for (int i = 0; i < 60; ++i)
+    documents += R"({"text": ")" +
+                 std::string(static_cast<std::size_t>(i % 7), static_cast<char>('a' + i % 26)) + " and " +
+                 std::to_string(i) + "\"}\n";
+  folder_.write("docs.jsonl", documents);
 }
 
 ExitCode TinyRun::train(const std::string& output, std::vector<std::string> arguments, int ranks) {

@@ -1,21 +1,19 @@
-// A tiny model folder with a byte tokenizer, a text, and settings to train on them: runs take milliseconds.
+// A tiny model, texts, and settings to train on them: runs take milliseconds.
 #pragma once
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "ithaca/train/trainer.h"
+#include "tests/support/tiny_folder.h"
 
 namespace ithaca::testing_run {
 
 class TinyRun {
  public:
-  TinyRun();   // writes model/ (config.json, tokenizer.json), train.txt, docs.jsonl into a folder of its own
-  ~TinyRun();  // removes it
-  TinyRun(const TinyRun&) = delete;
-  TinyRun& operator=(const TinyRun&) = delete;
+  TinyRun();  // a TinyFolder, and docs.jsonl in it
 
-  std::filesystem::path path(const std::string& name) const { return folder_ / name; }
+  std::filesystem::path path(const std::string& name) const { return folder_.path(name); }
 
   // Trains from scratch with `arguments` (--key value ...) over the defaults below, on `ranks` threads;
   // returns rank 0's exit code.
@@ -29,7 +27,7 @@ class TinyRun {
   StopSignal stop;
 
  private:
-  std::filesystem::path folder_;
+  TinyFolder folder_;
 };
 
 }  // namespace ithaca::testing_run

@@ -110,13 +110,14 @@ class NcclCommunicator : public Communicator {
 
   WorkPtr do_send(const at::Tensor& tensor, int to, int tag) override {
     if (tensor.is_cpu()) return cpu_->do_send(tensor, to, tag);
-    return run(
-        "send", [&](std::vector<at::Tensor>& list) { return group_->send(list, to, tag); }, tensor);
+    const at::Tensor host = tensor.cpu();
+    return std::make_unique<HostWork>(cpu_->do_send(host, to, tag), host, at::Tensor());
   }
   WorkPtr do_recv(at::Tensor& tensor, int from, int tag) override {
     if (tensor.is_cpu()) return cpu_->do_recv(tensor, from, tag);
-    return run(
-        "recv", [&](std::vector<at::Tensor>& list) { return group_->recv(list, from, tag); }, tensor);
+    at::Tensor host = at::empty(tensor.sizes(), tensor.options().device(at::kCPU));
+    WorkPtr work = cpu_->do_recv(host, from, tag);
+    return std::make_unique<HostWork>(std::move(work), host, tensor);
   }
   void do_barrier() override { cpu_->do_barrier(); }
 
@@ -147,6 +148,22 @@ class NcclCommunicator : public Communicator {
     const char* verb_;
     c10::intrusive_ptr<c10d::Work> work_;
     at::Tensor kept_;
+  };
+
+  // A message of the CPU group, with the host's buffer; what was received goes on to `to` when waited for.
+  class HostWork : public Work {
+   public:
+    HostWork(WorkPtr work, at::Tensor host, at::Tensor to)
+        : work_(std::move(work)), host_(std::move(host)), to_(std::move(to)) {}
+    void wait() override {
+      work_->wait();
+      const at::NoGradGuard no_grad;
+      if (to_.defined()) to_.copy_(host_);
+    }
+
+   private:
+    WorkPtr work_;
+    at::Tensor host_, to_;
   };
 
   template <class Call>

@@ -1,22 +1,14 @@
-// Checks, the choice of backend, and the loop over documents and head groups around a dense kernel.
+// Checks and the choice of backend.
 // Shape letters: B batch, Sq and Sk rows at hand, H query heads, K kv heads, D head size.
 #include "ithaca/kernels/attention_block.h"
 
 #include <ATen/OpMathType.h>
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/exp.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/logaddexp.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
-#include <cmath>
-#include <limits>
-
 #include "ithaca/base/error.h"
-#include "ithaca/kernels/attention_dense.h"
+#include "ithaca/kernels/attention_aten.h"
 #include "ithaca/kernels/attention_ithaca.h"
-#include "ithaca/kernels/attention_plan.h"
 #include "ithaca/kernels/reference.h"
 
 namespace ithaca {
@@ -91,26 +83,30 @@ void check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const 
 }
 
 // What the dense kernels cannot do is refused by the name of the setting that asks for it.
-void check_dense_pattern(const AttentionPattern& pattern, const char* backend, const at::Device& device) {
-  const char* setting = pattern.window > 0              ? "sliding_window"
+void check_dense_pattern(const AttentionPattern& pattern, const DenseAttention& kernel,
+                         const at::Device& device) {
+  const bool window = pattern.window > 0 && !kernel.bands;
+  const char* setting = window                          ? "sliding_window"
                         : !pattern.alibi_slopes.empty() ? "position_embedding: alibi"
                         : pattern.sparse.enabled()      ? "sparse_attention"
                                                         : nullptr;
   if (setting)
-    throw UserError(ithaca::str("attention: ", backend, " cannot do ", setting,
-                                ". Use attention: ", device.is_cpu() ? "auto, ithaca or naive" : "naive",
+    throw UserError(ithaca::str("attention: ", kernel.name, " cannot do ", setting, ". Use attention: ",
+                                device.is_cpu() ? "auto, ithaca or naive"
+                                : window        ? "auto, flash or naive"
+                                                : "naive",
                                 ", or train without ", setting));
 }
 
-// cuDNN takes head sizes up to 128 on every GPU it supports, FlashAttention up to 256.
-AttentionBackend resolve(AttentionBackend backend, const at::Tensor& q) {
+// cuDNN takes head sizes up to 128 on every GPU it supports and no window; FlashAttention both.
+AttentionBackend resolve(AttentionBackend backend, const at::Tensor& q, const AttentionPattern& pattern) {
   if (q.is_cpu() && (backend == AttentionBackend::kAuto || backend == AttentionBackend::kFlash))
     return AttentionBackend::kIthaca;
   if (backend == AttentionBackend::kIthaca && !q.is_cpu())
     throw UserError(ithaca::str("attention: ithaca is a CPU kernel, the tensors are on ", q.device(),
                                 ". Use auto, cudnn, flash or naive"));
   if (backend != AttentionBackend::kAuto) return backend;
-  return q.size(-1) <= 128 ? AttentionBackend::kCudnn : AttentionBackend::kFlash;
+  return q.size(-1) <= 128 && pattern.window == 0 ? AttentionBackend::kCudnn : AttentionBackend::kFlash;
 }
 
 void check_cuda(const char* name, const at::Tensor& q, int64_t max_head_dim) {
@@ -125,7 +121,7 @@ void check_cuda(const char* name, const at::Tensor& q, int64_t max_head_dim) {
                                 q.size(-1), ". Use attention: naive"));
 }
 
-DenseAttention dense_attention(AttentionBackend backend, const at::Tensor& q) {
+DenseAttention kernel_of(AttentionBackend backend, const at::Tensor& q) {
   if (backend == AttentionBackend::kAten) {
     if (!q.is_cpu())
       throw UserError(ithaca::str("attention: aten is ATen's CPU kernel, the tensors are on ", q.device(),
@@ -137,117 +133,10 @@ DenseAttention dense_attention(AttentionBackend backend, const at::Tensor& q) {
   return flash ? flash_cuda_attention() : cudnn_cuda_attention();
 }
 
-// Batch rows [begin, begin + count) that share one list of dense calls.
-struct BatchTasks {
-  int64_t begin = 0, count = 0;
-  std::vector<DenseTask> tasks;
-};
-
-std::vector<BatchTasks> plan(const Rows& q_rows, const Rows& k_rows, const AttentionPattern& pattern,
-                             int64_t batch, const char* backend) {
-  if (pattern.documents.empty())
-    return {{0, batch, dense_tasks(document_rows(q_rows, k_rows, {}), pattern.causal, backend)}};
-  std::vector<BatchTasks> rows;
-  for (int64_t b = 0; b < batch; ++b) {
-    std::vector<DenseTask> tasks =
-        dense_tasks(document_rows(q_rows, k_rows, pattern.documents[b]), pattern.causal, backend);
-    if (!rows.empty() && rows.back().tasks == tasks) {
-      ++rows.back().count;
-    } else {
-      rows.push_back({b, 1, std::move(tasks)});
-    }
-  }
-  return rows;
-}
-
-at::Tensor block(const at::Tensor& t, int64_t batch, int64_t batches, int64_t row, int64_t rows, int64_t head,
-                 int64_t heads) {
-  return t.narrow(0, batch, batches).narrow(1, row, rows).narrow(2, head, heads);
-}
-
-double scale_of(const AttentionPattern& pattern, const at::Tensor& q) {
-  return pattern.scale != 0 ? pattern.scale : 1 / std::sqrt(static_cast<double>(q.size(-1)));
-}
-
-// Calls f(batch rows, task, head group) for every dense call; `whole` says that one call covers all of q.
-template <class F>
-void for_each_call(const std::vector<BatchTasks>& batches, const std::vector<HeadGroup>& groups, F f) {
-  for (const BatchTasks& rows : batches)
-    for (const DenseTask& task : rows.tasks)
-      for (const HeadGroup& group : groups) f(rows, task, group);
-}
-
-// One call that covers all of q and k: its results are the answer, nothing needs filling or copying.
-bool covers_all(const std::vector<BatchTasks>& batches, const std::vector<HeadGroup>& groups,
-                const at::Tensor& q, const at::Tensor& k) {
-  return batches.size() == 1 && batches[0].tasks.size() == 1 && groups.size() == 1 &&
-         batches[0].count == q.size(0) && batches[0].tasks[0].q_length == q.size(1) &&
-         batches[0].tasks[0].k_length == k.size(1) && groups[0].kv_count == k.size(2);
-}
-
-AttentionOutput dense_forward(const DenseAttention& dense, const at::Tensor& q, const at::Tensor& k,
-                              const at::Tensor& v, const Rows& q_rows, const Rows& k_rows,
-                              const HeadRange& heads, const AttentionPattern& pattern) {
-  check_dense_pattern(pattern, dense.name, q.device());
-  const std::vector<BatchTasks> batches = plan(q_rows, k_rows, pattern, q.size(0), dense.name);
-  const std::vector<HeadGroup> groups = head_groups(heads);
-  const double scale = scale_of(pattern, q);
-  if (covers_all(batches, groups, q, k)) {
-    const AttentionOutput result = dense.forward(q, k, v, batches[0].tasks[0].causal, scale);
-    return {result.out, result.lse.contiguous()};
-  }
-  AttentionOutput result{at::zeros(q.sizes(), q.options()),
-                         at::full({q.size(0), q.size(2), q.size(1)}, -std::numeric_limits<double>::infinity(),
-                                  q.options().dtype(at::toOpMathType(q.scalar_type())))};
-  if (q.numel() == 0) return result;
-  for_each_call(batches, groups, [&](const BatchTasks& rows, const DenseTask& t, const HeadGroup& g) {
-    const auto of_q = [&](const at::Tensor& x) {
-      return block(x, rows.begin, rows.count, t.q_offset, t.q_length, g.q_begin, g.q_count);
-    };
-    const auto of_k = [&](const at::Tensor& x) {
-      return block(x, rows.begin, rows.count, t.k_offset, t.k_length, g.kv_begin, g.kv_count);
-    };
-    const AttentionOutput part = dense.forward(of_q(q), of_k(k), of_k(v), t.causal, scale);
-    of_q(result.out).copy_(part.out);
-    block(result.lse, rows.begin, rows.count, g.q_begin, g.q_count, t.q_offset, t.q_length).copy_(part.lse);
-  });
-  return result;
-}
-
-AttentionGrads dense_backward(const DenseAttention& dense, const at::Tensor& dout, const at::Tensor& q,
-                              const at::Tensor& k, const at::Tensor& v, const at::Tensor& out,
-                              const at::Tensor& lse, const Rows& q_rows, const Rows& k_rows,
-                              const HeadRange& heads, const AttentionPattern& pattern) {
-  check_dense_pattern(pattern, dense.name, q.device());
-  const auto acc = q.options().dtype(at::toOpMathType(q.scalar_type()));
-  const std::vector<BatchTasks> batches = plan(q_rows, k_rows, pattern, q.size(0), dense.name);
-  const std::vector<HeadGroup> groups = head_groups(heads);
-  const double scale = scale_of(pattern, q);
-  if (covers_all(batches, groups, q, k)) {
-    const AttentionGrads part =
-        dense.backward(dout, q, k, v, out, lse.contiguous(), batches[0].tasks[0].causal, scale);
-    const auto widen = [&](const at::Tensor& t) { return t.to(acc.dtype().toScalarType()); };
-    return {widen(part.dq), widen(part.dk), widen(part.dv)};
-  }
-  AttentionGrads grads{at::zeros(q.sizes(), acc), at::zeros(k.sizes(), acc), at::zeros(v.sizes(), acc)};
-  if (q.numel() == 0) return grads;
-  for_each_call(batches, groups, [&](const BatchTasks& rows, const DenseTask& t, const HeadGroup& g) {
-    const auto of_q = [&](const at::Tensor& x) {
-      return block(x, rows.begin, rows.count, t.q_offset, t.q_length, g.q_begin, g.q_count);
-    };
-    const auto of_k = [&](const at::Tensor& x) {
-      return block(x, rows.begin, rows.count, t.k_offset, t.k_length, g.kv_begin, g.kv_count);
-    };
-    const at::Tensor lse_part =
-        block(lse, rows.begin, rows.count, g.q_begin, g.q_count, t.q_offset, t.q_length).contiguous();
-    const AttentionGrads part =
-        dense.backward(of_q(dout), of_q(q), of_k(k), of_k(v), of_q(out), lse_part, t.causal, scale);
-    of_q(grads.dq).copy_(part.dq);
-    // Several query runs may meet the same keys.
-    of_k(grads.dk).add_(part.dk);
-    of_k(grads.dv).add_(part.dv);
-  });
-  return grads;
+DenseAttention dense_kernel(AttentionBackend backend, const at::Tensor& q, const AttentionPattern& pattern) {
+  const DenseAttention kernel = kernel_of(backend, q);
+  check_dense_pattern(pattern, kernel, q.device());
+  return kernel;
 }
 
 void check_forward_results(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& out,
@@ -268,18 +157,6 @@ void check_total(const at::Tensor& total, at::IntArrayRef sizes, const at::Tenso
                " in opmath, contiguous, on q's device");
 }
 
-// The shares of two blocks of keys in the softmax over both: exp(lse - logaddexp of both), 0 where neither
-// sees anything.
-void merge(AttentionOutput& total, const AttentionOutput& part) {
-  const at::Tensor lse = at::logaddexp(total.lse, part.lse);
-  const at::Tensor nothing = lse.eq(-std::numeric_limits<double>::infinity());
-  const auto share = [&](const at::Tensor& of) {
-    return at::exp(of - lse).masked_fill_(nothing, 0).transpose(1, 2).unsqueeze(-1);
-  };
-  total.out.mul_(share(total.lse)).add_(part.out * share(part.lse));
-  total.lse.copy_(lse);
-}
-
 }  // namespace
 
 AttentionBackend attention_backend_from_name(const std::string& name) {
@@ -298,12 +175,12 @@ AttentionOutput attention_block(const at::Tensor& q, const at::Tensor& k, const 
                                 const AttentionPattern& pattern, AttentionBackend backend) {
   check(q, k, v, q_rows, k_rows, heads, pattern);
   const c10::NoGradGuard no_grad;
-  backend = resolve(backend, q);
+  backend = resolve(backend, q, pattern);
   if (backend == AttentionBackend::kNaive)
     return reference::attention_block(q, k, v, q_rows, k_rows, heads, pattern);
   if (backend == AttentionBackend::kIthaca)
     return attention::forward(q, k, v, q_rows, k_rows, heads, pattern);
-  return dense_forward(dense_attention(backend, q), q, k, v, q_rows, k_rows, heads, pattern);
+  return dense_forward(dense_kernel(backend, q, pattern), q, k, v, q_rows, k_rows, heads, pattern);
 }
 
 AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
@@ -313,12 +190,18 @@ AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor
   check(q, k, v, q_rows, k_rows, heads, pattern);
   check_forward_results(dout, q, out, lse);
   const c10::NoGradGuard no_grad;
-  backend = resolve(backend, q);
+  backend = resolve(backend, q, pattern);
   if (backend == AttentionBackend::kNaive)
     return reference::attention_block_backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
   if (backend == AttentionBackend::kIthaca)
     return attention::backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
-  return dense_backward(dense_attention(backend, q), dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+  const auto zeros = [&](const at::Tensor& t) {
+    return at::zeros(t.sizes(), t.options().dtype(at::toOpMathType(t.scalar_type())));
+  };
+  AttentionGrads total = {zeros(q), zeros(k), zeros(v)};
+  dense_backward_add(dense_kernel(backend, q, pattern), total, dout, q, k, v, out, lse, q_rows, k_rows, heads,
+                     pattern);
+  return total;
 }
 
 void attention_block_add(AttentionOutput& total, const at::Tensor& q, const at::Tensor& k,
@@ -328,14 +211,14 @@ void attention_block_add(AttentionOutput& total, const at::Tensor& q, const at::
   check_total(total.out, q.sizes(), q, "total.out");
   check_total(total.lse, {q.size(0), q.size(2), q.size(1)}, q, "total.lse");
   const c10::NoGradGuard no_grad;
-  backend = resolve(backend, q);
+  backend = resolve(backend, q, pattern);
   if (backend == AttentionBackend::kIthaca) {
     attention::forward_add(total, q, k, v, q_rows, k_rows, heads, pattern);
   } else if (backend == AttentionBackend::kNaive) {
     const auto widen = [&](const at::Tensor& t) { return t.to(total.out.scalar_type()); };
     merge(total, reference::attention_block(widen(q), widen(k), widen(v), q_rows, k_rows, heads, pattern));
   } else {
-    merge(total, dense_forward(dense_attention(backend, q), q, k, v, q_rows, k_rows, heads, pattern));
+    dense_forward_add(dense_kernel(backend, q, pattern), total, q, k, v, q_rows, k_rows, heads, pattern);
   }
 }
 
@@ -350,15 +233,19 @@ void attention_block_backward_add(AttentionGrads& total, const at::Tensor& dout,
   check_total(total.dk, k.sizes(), q, "total.dk");
   check_total(total.dv, v.sizes(), q, "total.dv");
   const c10::NoGradGuard no_grad;
-  if (resolve(backend, q) == AttentionBackend::kIthaca) {
+  backend = resolve(backend, q, pattern);
+  if (backend == AttentionBackend::kIthaca) {
     attention::backward_add(total, dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
-    return;
+  } else if (backend == AttentionBackend::kNaive) {
+    const AttentionGrads part =
+        reference::attention_block_backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+    total.dq.add_(part.dq);
+    total.dk.add_(part.dk);
+    total.dv.add_(part.dv);
+  } else {
+    dense_backward_add(dense_kernel(backend, q, pattern), total, dout, q, k, v, out, lse, q_rows, k_rows,
+                       heads, pattern);
   }
-  const AttentionGrads part =
-      attention_block_backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern, backend);
-  total.dq.add_(part.dq);
-  total.dk.add_(part.dk);
-  total.dv.add_(part.dv);
 }
 
 }  // namespace ithaca

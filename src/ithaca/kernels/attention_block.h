@@ -18,14 +18,14 @@
 namespace ithaca {
 
 enum class AttentionBackend {
-  kAuto,    // kIthaca on CPU; cuDNN where it can, else FlashAttention, on CUDA
+  kAuto,    // kIthaca on CPU; on CUDA cuDNN where it can, else FlashAttention
   kNaive,   // materialises the scores: the oracle (reference.h); takes every pattern, q_rows and k_rows
   kIthaca,  // this project's tiled CPU kernel: every pattern, q_rows and k_rows, never an [S, S] tensor
-  kAten,    // ATen's CPU flash attention, one call a document and regular head group; UserError for window,
-            // ALiBi and sparse blocks, and where q_rows and k_rows of a document would need partial results
-            // merged (attention_plan.h, dense_tasks)
-  kFlash,   // the tiled exact algorithm: kIthaca on CPU, FlashAttention-2 through ATen on CUDA
-  kCudnn,   // cuDNN through ATen, CUDA
+  kAten,    // ATen's CPU flash attention, called as attention_dense.h says; UserError for window, ALiBi and
+            // sparse blocks
+  kFlash,  // the tiled exact algorithm: kIthaca on CPU; FlashAttention-2 through ATen on CUDA, where ALiBi and
+           // sparse blocks are a UserError
+  kCudnn,  // cuDNN through ATen, CUDA; UserErrors as kAten's
 };
 // "auto" | "naive" | "ithaca" | "aten" | "flash" | "cudnn"; UserError names the known ones. An unavailable
 // choice is refused at the first call with the device named, never replaced.

@@ -29,8 +29,33 @@ std::vector<Piece> pieces_of(const Rows& rows, int64_t begin, int64_t end) {
   return pieces;
 }
 
-std::string describe(const Piece& piece) {
-  return str("[", piece.start, ", ", piece.start + piece.length, ")");
+// One run of queries against one of keys, cut to the rows that see or are seen.
+void add_tasks(Piece q, Piece k, bool causal, int64_t window, bool bands, std::vector<DenseTask>& tasks) {
+  constexpr int64_t kFar = std::numeric_limits<int64_t>::max() / 4;  // beyond all positions, yet safe to add
+  const int64_t behind = window > 0 ? window - 1 : kFar, ahead = causal ? 0 : behind;
+  const auto cut = [](Piece& piece, int64_t first, int64_t last) {
+    const int64_t begin = std::max(piece.start, first), end = std::min(piece.start + piece.length, last + 1);
+    piece = {piece.offset + begin - piece.start, begin, end - begin};
+    return piece.length > 0;
+  };
+  if (!cut(q, k.start - ahead, k.start + k.length - 1 + behind)) return;
+  if (!cut(k, q.start - behind, q.start + q.length - 1 + ahead)) return;
+  const int64_t q_end = q.start + q.length, k_end = k.start + k.length;
+  const auto add = [&](int64_t q_begin, int64_t q_last, int64_t k_begin, int64_t k_last, Band band) {
+    if (q_begin < q_last && k_begin < k_last)
+      tasks.push_back({q.offset + q_begin - q.start, q_last - q_begin, k.offset + k_begin - k.start,
+                       k_last - k_begin, band});
+  };
+  if (bands) {
+    add(q.start, q_end, k.start, k_end,
+        {behind == kFar ? -1 : behind - q_end + k_end, ahead == kFar ? -1 : ahead + q_end - k_end});
+  } else if (!causal || k_end <= q.start + 1) {
+    add(q.start, q_end, k.start, k_end, {});
+  } else {
+    add(q.start, q_end, k.start, q.start, {});
+    add(q.start, k_end, q.start, k_end, {-1, 0});
+    add(k_end, q_end, q.start, k_end, {});
+  }
 }
 
 }  // namespace
@@ -47,33 +72,30 @@ std::vector<DocumentRows> document_rows(const Rows& q_rows, const Rows& k_rows,
   return documents;
 }
 
-std::vector<DenseTask> dense_tasks(const std::vector<DocumentRows>& documents, bool causal,
-                                   const char* backend) {
+std::vector<DenseTask> dense_tasks(const std::vector<DocumentRows>& documents, bool causal, int64_t window,
+                                   bool bands) {
+  ITHACA_CHECK(bands || window == 0, "a window needs bands");
   std::vector<DenseTask> tasks;
-  for (const DocumentRows& document : documents) {
-    for (const Piece& q : document.q) {
-      bool met = false;
-      for (const Piece& k : document.k) {
-        if (causal && k.start >= q.start + q.length) continue;
-        const bool square = q.start == k.start && q.length == k.length;
-        if (causal && !square && k.start + k.length > q.start + 1)
-          throw UserError(ithaca::str("attention backend \"", backend, "\": query positions ", describe(q),
-                                      " and key positions ", describe(k),
-                                      " of one document overlap without being equal; it does only equal runs "
-                                      "(causal) or keys wholly before the "
-                                      "queries. Use attention: naive, or rows cut at the same positions"));
-        if (met)
-          throw UserError(ithaca::str("attention backend \"", backend, "\": query positions ", describe(q),
-                                      " meet more than one run of keys in one call (the second is ",
-                                      describe(k),
-                                      "), which would need partial results merged. Use attention: naive, or "
-                                      "call once a run of keys"));
-        met = true;
-        tasks.push_back({q.offset, q.length, k.offset, k.length, causal && square && q.length > 1});
-      }
-    }
-  }
+  for (const DocumentRows& document : documents)
+    for (const Piece& q : document.q)
+      for (const Piece& k : document.k) add_tasks(q, k, causal, window, bands, tasks);
   return tasks;
+}
+
+bool queries_meet_twice(const std::vector<DenseTask>& tasks) {
+  std::vector<std::pair<int64_t, int64_t>> runs;
+  for (const DenseTask& task : tasks) runs.emplace_back(task.q_offset, task.q_offset + task.q_length);
+  std::sort(runs.begin(), runs.end());
+  for (std::size_t i = 1; i < runs.size(); ++i)
+    if (runs[i].first < runs[i - 1].second) return true;
+  return false;
+}
+
+void PackedBounds::add(int64_t q_length, int64_t k_length) {
+  q.push_back(static_cast<int>(q.back() + q_length));
+  k.push_back(static_cast<int>(k.back() + k_length));
+  longest_q = std::max(longest_q, q_length);
+  longest_k = std::max(longest_k, k_length);
 }
 
 std::vector<HeadGroup> head_groups(const HeadRange& heads) {

@@ -1,15 +1,11 @@
 #include "ithaca/parallel/sequence/gather_kv.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
-
-#include <limits>
 
 #include "ithaca/base/error.h"
 #include "ithaca/comm/communicator.h"
 #include "ithaca/nn/parameter.h"
-#include "ithaca/parallel/sequence/block_calls.h"
 #include "ithaca/parallel/sequence/exchange.h"
 
 namespace ithaca {
@@ -128,27 +124,19 @@ AttentionOutput gather_kv_forward(const at::Tensor& q, const at::Tensor& k, cons
                                   const HeadRange& heads, const BatchPlan& plan, Communicator& ring,
                                   AttentionBackend backend) {
   const std::vector<Keys> keys = Gatherer(plan, ring).gather(k, v);
-  const at::TensorOptions options = q.options().dtype(opmath(q.scalar_type()));
-  const bool merged = needs_single_runs(backend, q);
   AttentionOutput total = {
-      merged ? at::zeros(q.sizes(), options) : at::empty(q.sizes(), q.options()),
-      at::full({q.size(0), q.size(2), q.size(1)}, -std::numeric_limits<double>::infinity(), options)};
+      at::empty(q.sizes(), q.options()),
+      at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(opmath(q.scalar_type())))};
   for (std::size_t s = 0; s < keys.size(); ++s) {
     const BatchSlice& slice = plan.slices[s];
-    const Rows q_rows = to_rows(slice.rows[ring.rank()]);
-    AttentionOutput to = {batch_rows(total.out, slice), batch_rows(total.lse, slice)};
-    if (merged) {
-      attend_add(to, batch_rows(q, slice), keys[s].k, keys[s].v, q_rows, keys[s].rows, heads, slice.pattern,
-                 backend);
-      continue;
-    }
-    AttentionOutput part = attention_block(batch_rows(q, slice), keys[s].k, keys[s].v, q_rows, keys[s].rows,
-                                           heads, slice.pattern, backend);
+    const AttentionOutput part =
+        attention_block(batch_rows(q, slice), keys[s].k, keys[s].v, to_rows(slice.rows[ring.rank()]),
+                        keys[s].rows, heads, slice.pattern, backend);
     if (keys.size() == 1) return part;
-    to.out.copy_(part.out);
-    to.lse.copy_(part.lse);
+    batch_rows(total.out, slice).copy_(part.out);
+    batch_rows(total.lse, slice).copy_(part.lse);
   }
-  return {total.out.to(q.scalar_type()), total.lse};
+  return total;
 }
 
 AttentionGrads gather_kv_backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
@@ -164,9 +152,10 @@ AttentionGrads gather_kv_backward(const at::Tensor& dout, const at::Tensor& q, c
   for (std::size_t s = 0; s < keys.size(); ++s) {
     const BatchSlice& slice = plan.slices[s];
     AttentionGrads part = {batch_rows(total.dq, slice), zeros(keys[s].k), zeros(keys[s].v)};
-    attend_backward_add(part, batch_rows(dout, slice), batch_rows(q, slice), keys[s].k, keys[s].v,
-                        batch_rows(out, slice), batch_rows(lse, slice), to_rows(slice.rows[ring.rank()]),
-                        keys[s].rows, heads, slice.pattern, backend);
+    attention_block_backward_add(part, batch_rows(dout, slice), batch_rows(q, slice), keys[s].k, keys[s].v,
+                                 batch_rows(out, slice), batch_rows(lse, slice),
+                                 to_rows(slice.rows[ring.rank()]), keys[s].rows, heads, slice.pattern,
+                                 backend);
     keys[s].k = part.dk;
     keys[s].v = part.dv;
   }

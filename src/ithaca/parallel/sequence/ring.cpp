@@ -10,7 +10,6 @@
 #include "ithaca/base/error.h"
 #include "ithaca/comm/communicator.h"
 #include "ithaca/nn/parameter.h"
-#include "ithaca/parallel/sequence/block_calls.h"
 #include "ithaca/parallel/sequence/row_block.h"
 
 namespace ithaca {
@@ -182,8 +181,8 @@ AttentionOutput ring_forward(const at::Tensor& q, const at::Tensor& k, const at:
                        const RowSet& rows) {
     const BatchSlice& slice = plan.slices[s];
     AttentionOutput part = {batch_rows(total.out, slice), batch_rows(total.lse, slice)};
-    attend_add(part, batch_rows(q, slice), block_k, block_v, to_rows(slice.rows[ring.rank()]), to_rows(rows),
-               heads, slice.pattern, backend);
+    attention_block_add(part, batch_rows(q, slice), block_k, block_v, to_rows(slice.rows[ring.rank()]),
+                        to_rows(rows), heads, slice.pattern, backend);
   };
 
   blocks.send_own(k, v);
@@ -216,9 +215,10 @@ AttentionGrads ring_backward(const at::Tensor& dout, const at::Tensor& q, const 
                        const RowSet& rows, at::Tensor dk, at::Tensor dv) {
     const BatchSlice& slice = plan.slices[s];
     AttentionGrads part = {batch_rows(total.dq, slice), std::move(dk), std::move(dv)};
-    attend_backward_add(part, batch_rows(dout, slice), batch_rows(q, slice), block_k, block_v,
-                        batch_rows(out, slice), batch_rows(lse, slice), to_rows(slice.rows[ring.rank()]),
-                        to_rows(rows), heads, slice.pattern, backend);
+    attention_block_backward_add(part, batch_rows(dout, slice), batch_rows(q, slice), block_k, block_v,
+                                 batch_rows(out, slice), batch_rows(lse, slice),
+                                 to_rows(slice.rows[ring.rank()]), to_rows(rows), heads, slice.pattern,
+                                 backend);
   };
 
   blocks.send_own(k, v);

@@ -12,18 +12,19 @@ namespace ithaca {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "ithaca_test_XXXXXX").string();
-    if (!mkdtemp(pattern.data())) throw std::runtime_error("mkdtemp failed");
-    path_ = pattern;
+    std::string name = (std::filesystem::temp_directory_path() / "ithaca-test-XXXXXX").string();
+    if (!mkdtemp(name.data())) throw std::runtime_error("cannot make " + name);
+    path_ = name;
   }
   ~TemporaryFolder() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
   }
   TemporaryFolder(const TemporaryFolder&) = delete;
   TemporaryFolder& operator=(const TemporaryFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
   // Writes a file, with the folders above it.
   std::string write(const std::string& name, const std::string& text) const {
     const std::filesystem::path file = path_ / name;
@@ -35,9 +36,5 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
-
-inline constexpr const char* kTinyConfig =
-    R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64,
-  "hidden_size": 36, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 9, "num_key_value_heads": 3})";
 
 }  // namespace ithaca

@@ -1,9 +1,6 @@
 // A folder with what a run needs: a tiny Llama config, a tokenizer of one token a character, a text. Training
 // on it takes milliseconds a step.
 #pragma once
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -11,14 +8,13 @@
 #include <string>
 #include <vector>
 
-namespace ithaca::testing_program {
+#include "tests/support/temporary_folder.h"
+
+namespace ithaca {
 
 class TinyFolder {
  public:
   TinyFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "ithaca-process-XXXXXX").string();
-    if (!::mkdtemp(name.data())) throw std::runtime_error("mkdtemp " + name);
-    folder_ = name;
     write("model/config.json", config().dump(2));
     write("model/tokenizer.json", tokenizer().dump());
     write("model/tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": "</s>"})");
@@ -28,18 +24,9 @@ class TinyFolder {
           "verse " + std::to_string(i) + ": in the beginning was the word " + std::to_string(i * i) + "\n";
     write("train.txt", text);
   }
-  ~TinyFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder_, ignored);
-  }
-  TinyFolder(const TinyFolder&) = delete;
-  TinyFolder& operator=(const TinyFolder&) = delete;
 
   std::string path(const std::string& name) const { return (folder_ / name).string(); }
-  void write(const std::string& name, const std::string& text) const {
-    std::filesystem::create_directories((folder_ / name).parent_path());
-    std::ofstream(folder_ / name, std::ios::binary) << text;
-  }
+  void write(const std::string& name, const std::string& text) const { folder_.write(name, text); }
   std::string read(const std::string& name) const {
     std::stringstream text;
     text << std::ifstream(folder_ / name, std::ios::binary).rdbuf();
@@ -53,9 +40,9 @@ class TinyFolder {
       result.push_back(nlohmann::json::parse(line));
     return result;
   }
-  bool has(const std::string& name) const { return std::filesystem::exists(folder_ / name); }
+  bool has(const std::string& name) const { return std::filesystem::exists(path(name)); }
   void copy(const std::string& from, const std::string& to) const {
-    std::filesystem::copy(folder_ / from, folder_ / to, std::filesystem::copy_options::recursive);
+    std::filesystem::copy(path(from), path(to), std::filesystem::copy_options::recursive);
   }
 
   static nlohmann::json config() {
@@ -101,7 +88,7 @@ class TinyFolder {
   }
 
  private:
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
 };
 
-}  // namespace ithaca::testing_program
+}  // namespace ithaca
