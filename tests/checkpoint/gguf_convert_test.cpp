@@ -27,7 +27,7 @@ struct Options {
   std::string architecture = "llama", model = "gpt2", pre = "smollm";
   uint32_t kv_heads = 1;
   bool head = false;
-  std::string leave_out = "";  // a tensor
+  std::string leave_out = {};  // a tensor
   std::string merge = "a b";
   uint32_t eos = 1;
 };
@@ -69,7 +69,7 @@ GgufWriter metadata(const Options& options) {
 std::string model_file(const Options& options = {}) {
   GgufWriter writer = metadata(options);
   int seed = 1;
-  const auto tensor = [&](const std::string& name, std::vector<uint64_t> dims) {
+  const auto tensor = [&](const std::string& name, const std::vector<uint64_t>& dims) {
     int64_t count = 1;
     for (const uint64_t dim : dims) count *= static_cast<int64_t>(dim);
     if (name != options.leave_out) writer.tensor(name, dims, 0, numbers(count, seed));

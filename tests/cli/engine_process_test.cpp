@@ -17,7 +17,6 @@ namespace {
 
 using nlohmann::json;
 using testing::AllOf;
-using testing::AnyOf;
 using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;

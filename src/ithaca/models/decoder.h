@@ -19,7 +19,7 @@ namespace ithaca {
 
 // What every layer of one forward pass shares.
 struct LayerContext {
-  RopeTables rope;                  // of the rows at hand; undefined where the pattern has ALiBi slopes
+  RopeTables rope = {};             // of the rows at hand; undefined where the pattern has ALiBi slopes
   AttentionPattern pattern;         // global positions
   AttentionStash* stash = nullptr;  // of the layer at hand, under activation checkpointing
 };

@@ -39,9 +39,9 @@ class Progress {
   struct Options {
     int fd = 2;  // standard error, where the Logger speaks too
     int64_t total_steps = 0;
-    int64_t first_step = 0;         // steps done before (resume)
-    std::optional<bool> bar;        // not set: a terminal that is not TERM=dumb
-    std::optional<BarStyle> style;  // not set: from window size, LC_ALL / LC_CTYPE / LANG, NO_COLOR
+    int64_t first_step = 0;              // steps done before (resume)
+    std::optional<bool> bar = {};        // not set: a terminal that is not TERM=dumb
+    std::optional<BarStyle> style = {};  // not set: from window size, LC_ALL / LC_CTYPE / LANG, NO_COLOR
     double redraws_per_second = 10;
   };
   explicit Progress(const Options& options);

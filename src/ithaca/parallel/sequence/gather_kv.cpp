@@ -129,7 +129,7 @@ AttentionOutput gather_kv_forward(const at::Tensor& q, const at::Tensor& k, cons
       at::empty({q.size(0), q.size(2), q.size(1)}, q.options().dtype(opmath(q.scalar_type())))};
   for (std::size_t s = 0; s < keys.size(); ++s) {
     const BatchSlice& slice = plan.slices[s];
-    const AttentionOutput part =
+    AttentionOutput part =
         attention_block(batch_rows(q, slice), keys[s].k, keys[s].v, to_rows(slice.rows[ring.rank()]),
                         keys[s].rows, heads, slice.pattern, backend);
     if (keys.size() == 1) return part;
