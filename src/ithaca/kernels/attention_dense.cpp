@@ -89,17 +89,14 @@ class Calls {
         ->tasks[0];
   }
 
-  // Calls f(Part) for each task of the head group.
-  template <class F>
-  void for_each_task(const HeadGroup& heads, F f) const {
-    for (const BatchTasks& row : rows_)
-      for (const DenseTask& task : row.tasks) f(Part{row.begin, row.count, task, heads});
-  }
+  // Calls f(Part) for each task of each head group.
   template <class F>
   void for_each(F f) const {
-    for (const HeadGroup& heads : groups_) for_each_task(heads, f);
+    for (const HeadGroup& heads : groups_)
+      for (const BatchTasks& row : rows_)
+        for (const DenseTask& task : row.tasks) f(Part{row.begin, row.count, task, heads});
   }
-  // The same, one batch row at a time.
+  // The same for one head group, one batch row at a time.
   template <class F>
   void for_each_document(const HeadGroup& heads, F f) const {
     for (const BatchTasks& row : rows_)
@@ -122,41 +119,51 @@ class Calls {
   bool merges_ = false, packed_ = false;
 };
 
-// The rows of all documents of a head group, end to end.
+// The rows of all documents of a head group, end to end. Documents that are neighbours in the tensors are copied as
+// one part.
 class Packed {
  public:
   Packed(const Calls& calls, const HeadGroup& heads) {
-    calls.for_each_document(heads, [&](const Part& part) {
-      parts_.push_back(part);
-      bounds_.add(part.task.q_length, part.task.k_length);
+    calls.for_each_document(heads, [&](const Part& document) {
+      const DenseTask& task = document.task;
+      Part* last = parts_.empty() ? nullptr : &parts_.back();
+      if (last && last->batch == document.batch &&
+          last->task.q_offset + last->task.q_length == task.q_offset &&
+          last->task.k_offset + last->task.k_length == task.k_offset) {
+        last->task.q_length += task.q_length;
+        last->task.k_length += task.k_length;
+      } else {
+        parts_.push_back(document);
+      }
+      bounds_.add(task.q_length, task.k_length);
     });
   }
   const PackedBounds& bounds() const { return bounds_; }
 
-  at::Tensor of_q(const at::Tensor& t) const { return join(t, &Part::of_q); }
-  at::Tensor of_k(const at::Tensor& t) const { return join(t, &Part::of_k); }
-  at::Tensor of_lse(const at::Tensor& lse) const {
-    std::vector<at::Tensor> pieces;
-    for (const Part& part : parts_) pieces.push_back(part.of_lse(lse)[0]);
-    return at::cat(pieces, 1);
-  }
-  // Calls f(part, its index) for each document; q_rows and k_rows cut what is of it out of a packed result.
+  at::Tensor of_q(const at::Tensor& t) const { return join(t, &Part::of_q, 0); }
+  at::Tensor of_k(const at::Tensor& t) const { return join(t, &Part::of_k, 0); }
+  at::Tensor of_lse(const at::Tensor& t) const { return join(t, &Part::of_lse, 1); }
+
+  // Calls f(part, q_rows, k_rows) for each part: what cuts its rows of queries or keys, along a dim, out of a packed
+  // tensor.
   template <class F>
   void for_each(F f) const {
-    for (std::size_t i = 0; i < parts_.size(); ++i) f(parts_[i], i);
-  }
-  at::Tensor q_rows(const at::Tensor& t, std::size_t i, int64_t dim = 0) const {
-    return t.narrow(dim, bounds_.q[i], bounds_.q[i + 1] - bounds_.q[i]).unsqueeze(0);
-  }
-  at::Tensor k_rows(const at::Tensor& t, std::size_t i) const {
-    return t.narrow(0, bounds_.k[i], bounds_.k[i + 1] - bounds_.k[i]).unsqueeze(0);
+    int64_t q = 0, k = 0;
+    for (const Part& part : parts_) {
+      const int64_t q_length = part.task.q_length, k_length = part.task.k_length;
+      f(
+          part, [=](const at::Tensor& t, int64_t dim = 0) { return t.narrow(dim, q, q_length).unsqueeze(0); },
+          [=](const at::Tensor& t) { return t.narrow(0, k, k_length).unsqueeze(0); });
+      q += q_length;
+      k += k_length;
+    }
   }
 
  private:
-  at::Tensor join(const at::Tensor& t, at::Tensor (Part::*cut)(const at::Tensor&) const) const {
+  at::Tensor join(const at::Tensor& t, at::Tensor (Part::*cut)(const at::Tensor&) const, int64_t dim) const {
     std::vector<at::Tensor> pieces;
     for (const Part& part : parts_) pieces.push_back((part.*cut)(t)[0]);
-    return at::cat(pieces);
+    return pieces.size() == 1 ? pieces[0].contiguous() : at::cat(pieces, dim);
   }
 
   std::vector<Part> parts_;
@@ -177,8 +184,8 @@ void forward_parts(const DenseAttention& kernel, const Calls& calls, const at::T
     const Packed packed(calls, heads);
     const AttentionOutput all = kernel.packed_forward(packed.of_q(q), packed.of_k(k), packed.of_k(v),
                                                       packed.bounds(), calls.packed_band(), calls.scale());
-    packed.for_each([&](const Part& part, std::size_t i) {
-      store(part, AttentionOutput{packed.q_rows(all.out, i), packed.q_rows(all.lse, i, 1)});
+    packed.for_each([&](const Part& part, const auto& q_rows, const auto&) {
+      store(part, AttentionOutput{q_rows(all.out), q_rows(all.lse, 1)});
     });
   }
 }
@@ -239,8 +246,8 @@ void dense_backward_add(const DenseAttention& kernel, AttentionGrads& total, con
     const AttentionGrads all = kernel.packed_backward(packed.of_q(dout), packed.of_q(q), packed.of_k(k),
                                                       packed.of_k(v), packed.of_q(out), packed.of_lse(lse),
                                                       packed.bounds(), calls.packed_band(), calls.scale());
-    packed.for_each([&](const Part& part, std::size_t i) {
-      add(part, packed.q_rows(all.dq, i), packed.k_rows(all.dk, i), packed.k_rows(all.dv, i));
+    packed.for_each([&](const Part& part, const auto& q_rows, const auto& k_rows) {
+      add(part, q_rows(all.dq), k_rows(all.dk), k_rows(all.dv));
     });
   }
 }
