@@ -1,8 +1,9 @@
-// Errors and checks. Three kinds leave a program, each with its exit code (docs/architecture.md, "Exit
+// Errors and checks. Four kinds leave a program, each with its exit code (docs/architecture.md, "Exit
 // codes"):
 //  - UserError, 2: a setting, file or layout the user can mend; names what, where, what was expected, a fix.
 //  - NumericsError, 3: NaN, or an overflow without end.
 //  - CommunicationError, 4: a rank or the network failed.
+//  - Stopped, 75: SIGTERM or SIGINT came while there was nothing to save yet; the same command starts anew.
 // ITHACA_CHECK is for invariants: a failure is our own fault (exit code 1).
 #pragma once
 #include <sstream>
@@ -38,6 +39,9 @@ struct NumericsError : Error {
 };
 struct CommunicationError : Error {
   explicit CommunicationError(const std::string& message) : Error(kRankFailed, message) {}
+};
+struct Stopped : Error {
+  explicit Stopped(const std::string& message) : Error(kStoppedAndSaved, message) {}
 };
 
 // str("rank ", 3, " of ", 4) == "rank 3 of 4"
