@@ -27,6 +27,7 @@
 #include "ithaca/comm/device_mesh.h"
 #include "ithaca/comm/thread_world.h"
 #include "tests/comm/collective_table.h"
+#include "tests/comm/message_order.h"
 
 namespace ithaca {
 namespace {
@@ -101,9 +102,15 @@ std::string flood_role(ProcessWorld& processes) {
   return "all came over " + processes.transport();
 }
 
+std::string any_order_role(ProcessWorld& processes) {
+  exchange_in_any_order(processes.world());
+  return "all came over " + processes.transport();
+}
+
 const std::map<std::string, std::string (*)(ProcessWorld&)> kRoles = {
-    {"table", table_role},   {"flood", flood_role},           {"mesh", mesh_role},
-    {"killed", killed_role}, {"announcing", announcing_role}, {"absent", absent_role}};
+    {"table", table_role},         {"flood", flood_role},   {"mesh", mesh_role},
+    {"any order", any_order_role}, {"killed", killed_role}, {"announcing", announcing_role},
+    {"absent", absent_role}};
 
 // argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE RESTART_COUNT SHARE_MEMORY
 int child(char** argv) {
@@ -247,6 +254,19 @@ TEST_P(ProcessTable, EveryVerbIsRightAndBitForBitTheThreadBackends) {
     EXPECT_TRUE(end.findings == expected[static_cast<std::size_t>(rank)])
         << "rank " << rank << ": other bits than the thread backend's";
   }
+}
+
+TEST_P(ProcessTable, MessagesMayBeWaitedForInAnyOrder) {
+  const auto [size, share_memory] = GetParam();
+  Family family{"any order", size, {}};
+  for (int rank = 0; rank < size; ++rank) family.started.push_back(rank);
+  family.share_memory = share_memory;
+  const auto ends = run(family);
+  ASSERT_EQ(ends.size(), family.started.size());
+  for (const auto& [rank, end] : ends)
+    EXPECT_THAT(end.findings,
+                HasSubstr(share_memory ? "all came over each other's memory" : "all came over Gloo"))
+        << "rank " << rank << " ended with " << exit_code(end);
 }
 
 TEST(ProcessWorld, MoreMessagesThanAChannelHolds) {

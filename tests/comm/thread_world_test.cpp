@@ -12,6 +12,7 @@
 
 #include "ithaca/base/error.h"
 #include "tests/comm/collective_table.h"
+#include "tests/comm/message_order.h"
 
 namespace ithaca {
 namespace {
@@ -41,6 +42,17 @@ INSTANTIATE_TEST_SUITE_P(Sizes, ThreadTable,
 INSTANTIATE_TEST_SUITE_P(Seven, ThreadTable,
                          testing::Combine(testing::Values(7), testing::Values(at::kDouble, at::kBFloat16)),
                          table_name);
+
+TEST(ThreadWorld, MessagesMayBeWaitedForInAnyOrder) {
+  std::atomic<int> done = 0;
+  for (const int size : {2, 3}) {
+    run_thread_ranks(size, [&](Communicator& world) {
+      exchange_in_any_order(world);
+      ++done;
+    });
+  }
+  EXPECT_EQ(done, 5);
+}
 
 TEST(ThreadWorld, BFloat16IsSummedInFloat32) {
   // 1 + 2^-8 + 2^-8: in bfloat16 each addition would round back to 1; in float32 the sum is 1 + 2^-7, which
