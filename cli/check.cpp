@@ -33,8 +33,8 @@ void print_model(const Settings& s, const ModelConfig& model, int64_t world_size
                   model.head_dim)
                   .c_str());
   const int64_t weight_bytes = (s.bf16 ? 2 : 4) * parameters;
-  // AdamW's two moments, and the masters of bf16 weights.
-  const int64_t state_bytes = (s.optim == "sgd" ? 0 : 8) * parameters + (s.bf16 ? 4 * parameters : 0);
+  // AdamW's two moments, and the 16 bits that bf16 weights lack of their float32 masters.
+  const int64_t state_bytes = (s.optim == "sgd" ? 0 : 8) * parameters + (s.bf16 ? 2 * parameters : 0);
   std::printf(
       "  memory         a rank: weights %s, gradients %s (float32), optimizer %s%s; activations come on "
       "top\n",

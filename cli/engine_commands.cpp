@@ -11,7 +11,7 @@
 #include "ithaca/text/chat_template.h"
 #include "ithaca/train/model_setup.h"
 #include "ithaca/train/progress.h"
-#include "ithaca/train/trainer_state_json.h"
+#include "ithaca/train/run_report.h"
 
 namespace fs = std::filesystem;
 
@@ -37,29 +37,23 @@ int eval_command(const EngineContext& context) {
                                       .cache_dir = token_cache_dir(s),
                                       .overwrite_cache = s.overwrite_cache},
                                      tokenizer, decoder->config.vocab_size);
-  const int64_t rows_a_step = s.per_device_eval_batch_size * plan.degrees.data;
   const bool leads = context.world.rank() == 0;
   std::optional<Progress> progress;
   if (leads)
     progress.emplace(Progress::Options{.total_steps = data.size(), .first_step = 0, .bar = {}, .style = {}});
   const auto started = std::chrono::steady_clock::now();
+  const auto show = [&](double fraction) {
+    if (progress) progress->step_done(static_cast<int64_t>(fraction * static_cast<double>(data.size())));
+  };
   const EvalResult result =
-      evaluate(*decoder, data, mesh, s.per_device_eval_batch_size, [&](double fraction) {
-        if (progress) progress->step_done(static_cast<int64_t>(fraction * static_cast<double>(data.size())));
-      });
-  const double runtime = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+      evaluate(*decoder, data, mesh,
+               {.batch_size = s.per_device_eval_batch_size, .progress = show, .stop_requested = {}})
+          .value();
+  const auto time = std::chrono::steady_clock::now() - started;
   if (!leads) return kDone;
   progress.reset();
-  const int64_t steps = (data.size() + rows_a_step - 1) / rows_a_step;
-  const auto values =
-      result_values(EvalResults{.eval_loss = result.eval_loss(),
-                                .eval_tokens = result.labels,
-                                .eval_runtime = runtime,
-                                .eval_samples_per_second = static_cast<double>(data.size()) / runtime,
-                                .eval_steps_per_second = static_cast<double>(steps) / runtime,
-                                .epoch = {}});
-  save_results(s.output_dir, "eval", values);
-  context.logger.info(results_table("eval", values));
+  report_evaluation(s.output_dir, eval_results(result, data, mesh, s.per_device_eval_batch_size, time),
+                    context.logger);
   return kDone;
 }
 

@@ -73,7 +73,8 @@ TEST(TrainingStateTest, ComesBackBitForBit) {
   NamedTensors target = optimizer(0.0);
   target[1].second.zero_();
   target[3].second.zero_();
-  const TrainingState state = read_training_state(found->path, to_fill(target));
+  const TrainingState state = read_training_state(found->path);
+  read_optimizer_state(found->path, to_fill(target));
   EXPECT_EQ(state.step, 3);
   EXPECT_EQ(state.state["loss"].get<double>(), 0.1 + 3.0);
   EXPECT_EQ(state.state["rng"], "00ff");
@@ -89,7 +90,7 @@ TEST(TrainingStateTest, APartOfATensorIsRead) {
   const at::Tensor middle = at::zeros({2}, at::kByte);
   parts[3].begin = 2;
   parts[3].part = middle;
-  read_training_state(path, parts);
+  read_optimizer_state(path, parts);
   EXPECT_TRUE(at::equal(middle, at::arange(2, 4, at::kByte)));
 }
 
@@ -101,7 +102,7 @@ TEST(TrainingStateTest, AnotherModelsCheckpointListsEveryDifference) {
   other[2].second = at::zeros({4}, at::kFloat);
   other[4].first = "v.value";
   try {
-    read_training_state(path, to_fill(other));
+    read_optimizer_state(path, to_fill(other));
     FAIL() << "accepted";
   } catch (const UserError& error) {
     const std::string message = error.what();

@@ -194,6 +194,22 @@ TEST_F(Cli, CheckKnowsTheModel) {
   EXPECT_THAT(result.err, AllOf(HasSubstr("vocab_size is -1"), HasSubstr("hidden_size is missing")));
 }
 
+// Weights 2 bytes, gradients 4, two moments 8, and the 2 bytes of a master that its weight lacks.
+TEST_F(Cli, CheckCountsWhatABf16RunHolds) {
+  const std::string config = good_config("bf16: true\nzero_stage: 1\n");
+  folder_.write("model/config.json",
+                R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 49152,
+                    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "hidden_act": "silu",
+                    "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192,
+                    "rms_norm_eps": 1e-5, "tie_word_embeddings": true})");
+  const Result result = run("check cfg " + config);
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("134515008 parameters"));
+  EXPECT_THAT(result.out,
+              HasSubstr("weights 269.03 MB, gradients 538.06 MB (float32), optimizer 1345.15 MB"));
+  EXPECT_THAT(run("check cfg " + config + " --zero_stage 3").err, HasSubstr("stage 1 is what runs"));
+}
+
 TEST_F(Cli, AttentionKernelsOfGpusAreRefusedBeforeAnyRankStarts) {
   const std::string config = good_config();
   for (const char* command : {"check cfg ", "train "}) {

@@ -501,8 +501,14 @@ TEST_F(CheckSettings, OutputFolderWithCheckpointIsResumed) {
   EXPECT_THAT(check({"--resume_from_checkpoint", "false", "--overwrite_output_dir"}, 1), IsEmpty());
 }
 
-TEST_F(CheckSettings, HalfWrittenCheckpointIsNone) {
-  folder_.write("out/checkpoint-3.tmp.77/x", "");
+TEST_F(CheckSettings, WhatARunThatWasKilledBeforeItsFirstCheckpointLeftIsNoObstacle) {
+  for (const char* name :
+       {"out/checkpoint-3.tmp.77/x", "out/model.tmp.77-1/config.json", "out/logs/rank_0.log",
+        "out/resolved_settings.yaml", "out/trainer_log.jsonl", "out/config.json.tmp.7-7"})
+    folder_.write(name, "");
+  EXPECT_THAT(check({}, 1), IsEmpty());
+  EXPECT_THAT(check({"--resume_from_checkpoint", "true"}, 1), Contains(HasSubstr("no checkpoint-N")));
+  folder_.write("out/model.safetensors", "");
   EXPECT_THAT(check({}, 1), Contains(HasSubstr("no checkpoint to go on from")));
 }
 

@@ -90,7 +90,7 @@ TEST(Settings, AliasesAndDashes) {
 TEST(Settings, ValuesThatAreTheStateOfAffairsAreAccepted) {
   const ResolvedSettings resolved =
       from_words({"--use-cp-send-recv-overlap", "--use-fused-ring-attention-update", "true",
-                  "--attention-mask-type", "causal", "--fp16", "False", "--zero_stage", "0",
+                  "--attention-mask-type", "causal", "--fp16", "False", "--zero_stage", "1",
                   "--finetuning_type", "full", "--do_train", "--seed", "3"});
   EXPECT_EQ(resolved.values.seed, 3);
 }

@@ -120,7 +120,8 @@ TEST(Evaluate, IsTheSameUnderEveryLayout) {
   run_thread_ranks(1, [&](Communicator& world) {
     DeviceMesh mesh(world, {});
     auto decoder = local_model();
-    expected = evaluate(*decoder, data, mesh, 1, {});
+    expected =
+        evaluate(*decoder, data, mesh, {.batch_size = 1, .progress = {}, .stop_requested = {}}).value();
   });
   EXPECT_EQ(expected.labels, 201 - 7);
   EXPECT_GT(expected.eval_loss(), 0);
@@ -133,9 +134,19 @@ TEST(Evaluate, IsTheSameUnderEveryLayout) {
       DeviceMesh mesh(world, degrees);
       auto decoder = make_model({.heads = {6, 2}});
       apply_parallelism(*decoder, {degrees, {}, CheckpointMode::kNone}, mesh);
-      const EvalResult got = evaluate(*decoder, data, mesh, 2, {});
+      int asked = 0;
+      const auto never = [&] { return ++asked < 0; };
+      const EvalResult got =
+          evaluate(*decoder, data, mesh, {.batch_size = 2, .progress = {}, .stop_requested = never}).value();
+      EXPECT_EQ(asked, (7 + 2 * degrees.data - 1) / (2 * degrees.data)) << "rounds, the same on every rank";
       EXPECT_EQ(got.labels, expected.labels);
       EXPECT_NEAR(got.loss_sum, expected.loss_sum, 1e-10 * expected.loss_sum);
+      // One rank is asked to stop after a round; all give up.
+      int rounds = 0;
+      const auto second = [&] { return ++rounds == 2 && world.rank() == world.size() - 1; };
+      EXPECT_FALSE(
+          evaluate(*decoder, data, mesh, {.batch_size = 1, .progress = {}, .stop_requested = second}));
+      EXPECT_EQ(rounds, 2);
     });
 }
 

@@ -147,8 +147,12 @@ TEST(Layouts, MethodsAndPatternsGiveTheLossesOfOneRank) {
       EXPECT_EQ(results.at("bytes_sent_per_step"), results.at("bytes_predicted_per_step"));
       const double mean = results.at("attention_imbalance").at("mean");
       EXPECT_LE(mean, results.at("attention_imbalance").at("largest").get<double>());
-      if (method[1] == "ulysses") EXPECT_NEAR(mean, 4.0 / 3, 1e-9);  // 2 of 3 heads
-      if (name == "plain" && method[1] == "ring") EXPECT_LE(mean, 1.15);
+      if (method[1] == "ulysses") {
+        EXPECT_NEAR(mean, 4.0 / 3, 1e-9);  // 2 of 3 heads
+      }
+      if (name == "plain" && method[1] == "ring") {
+        EXPECT_LE(mean, 1.15);
+      }
     }
   }
   for (std::size_t a = 0; a < last_losses.size(); ++a)  // no setting is without effect
@@ -196,6 +200,19 @@ TEST(Evaluation, IsLoggedDuringTraining) {
       steps.push_back(json.at("current_steps").get<int64_t>());
   EXPECT_EQ(steps, (std::vector<int64_t>{2, 4, 6}));
   EXPECT_TRUE(fs::exists(run.path("evaluated/training_loss.png")));
+}
+
+TEST(Evaluation, WithoutEvalStepsComesAtTheEndAndTakesAsManySamplesAsTraining) {
+  TinyRun run;
+  const Words words = {"--train_file", "docs.jsonl", "--eval_file",   "docs.jsonl",
+                       "--packing",    "false",      "--max_samples", "3"};
+  ASSERT_EQ(run.train("evaluated", words, 2), kDone);
+  const Json results = Json::parse(run.read("evaluated/eval_results.json"));
+  EXPECT_GT(results.at("eval_tokens"), 0);
+  EXPECT_GT(results.at("eval_loss"), 0.0);
+  // " and 0", " and 1", " and 2" with up to two letters before, and eos: all of the first three documents
+  EXPECT_EQ(results.at("eval_tokens"), 6 + 7 + 8);
+  EXPECT_TRUE(fs::exists(run.path("evaluated/model.safetensors")));
 }
 
 TEST(Resume, AfterAnOverwriteOldCheckpointsAreGone) {

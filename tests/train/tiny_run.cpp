@@ -52,7 +52,7 @@ ExitCode TinyRun::train(const std::string& output, std::vector<std::string> argu
     RankEnvironment environment;
     environment.rank = environment.local_rank = world.rank();
     environment.world_size = environment.local_world_size = ranks;
-    Logger logger(world.rank(), false, {});
+    Logger logger(world.rank(), false, path(output) / str("rank_", world.rank(), ".log"));
     const ExitCode mine = ithaca::train({settings, environment, world, logger, stop});
     if (world.rank() == 0) code = mine;
   });
@@ -62,6 +62,10 @@ ExitCode TinyRun::train(const std::string& output, std::vector<std::string> argu
 std::string TinyRun::bits_of_checkpoint(const std::string& output, int64_t step) const {
   const fs::path folder = path(output) / str("checkpoint-", step);
   return sha256_of_file(folder / "model.safetensors") + sha256_of_file(folder / "optimizer.safetensors");
+}
+
+std::string TinyRun::log(const std::string& output) const {
+  return folder_.read(output + "/rank_0.log");
 }
 
 std::string TinyRun::bits_of_weights(const std::string& output) const {

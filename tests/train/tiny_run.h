@@ -23,6 +23,9 @@ class TinyRun {
   // the bits are.
   std::string bits_of_checkpoint(const std::string& output, int64_t step) const;
   std::string bits_of_weights(const std::string& output) const;
+  std::string log(const std::string& output) const;  // rank 0's, of all runs into that folder
+  void write(const std::string& name, const std::string& text) const { folder_.write(name, text); }
+  std::string read(const std::string& name) const { return folder_.read(name); }
 
   StopSignal stop;
 

@@ -33,6 +33,12 @@ std::string Sha256::hex() {
   return text;
 }
 
+std::string sha256_of(std::string_view bytes) {
+  Sha256 hash;
+  hash.update(bytes);
+  return hash.hex();
+}
+
 std::string sha256_of_file(const std::filesystem::path& path) {
   Sha256 hash;
   hash.update(MappedFile::open(path)->bytes());

@@ -22,6 +22,7 @@ class Sha256 {
   std::unique_ptr<Context> context_;
 };
 
+std::string sha256_of(std::string_view bytes);
 std::string sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace ithaca

@@ -241,6 +241,24 @@ void remove_checkpoints(const fs::path& output_dir) {
   sync_path(output_dir);
 }
 
+std::vector<fs::path> set_aside_checkpoints(const fs::path& output_dir, const fs::path& start) {
+  std::vector<fs::path> moved;
+  if (!fs::is_directory(output_dir)) return moved;
+  const fs::path own = fs::weakly_canonical(start);
+  const bool inside = own.parent_path() == fs::weakly_canonical(output_dir);
+  const int64_t keep = inside ? step_of(own.filename().string()).value_or(-1) : -1;
+  for (const FoundCheckpoint& checkpoint : list_checkpoints(output_dir)) {
+    if (checkpoint.step <= keep) continue;
+    const std::string name = "abandoned-" + checkpoint.path.filename().string();
+    fs::path target = output_dir / name;
+    for (int k = 2; fs::exists(target); ++k) target = output_dir / str(name, "-", k);
+    rename_folder(checkpoint.path, target);
+    moved.push_back(target);
+  }
+  if (!moved.empty()) sync_path(output_dir);
+  return moved;
+}
+
 std::optional<FoundCheckpoint> find_checkpoint(const fs::path& output_dir,
                                                std::vector<std::string>& skipped) {
   if (!fs::is_directory(output_dir)) return std::nullopt;

@@ -41,13 +41,16 @@ void write_training_state(const fs::path& folder, const TrainingState& state,
   write_json_file(folder / kState, {{"format", kFormat}, {"step", state.step}, {"state", state.state}});
 }
 
-TrainingState read_training_state(const fs::path& folder, const std::vector<StoredPart>& optimizer) {
+TrainingState read_training_state(const fs::path& folder) {
   const fs::path path = folder / kState;
   const Json json = read_json_file(path);
   if (!json.is_object() || json.value("format", Json()) != Json(kFormat) ||
       !json.value("step", Json()).is_number_integer() || !json.contains("state"))
     throw UserError(str(path.string(), ": expected format ", kFormat, ", a step and a state"));
+  return {json["step"].get<int64_t>(), json["state"]};
+}
 
+void read_optimizer_state(const fs::path& folder, const std::vector<StoredPart>& optimizer) {
   const SafetensorsFile file = SafetensorsFile::open(folder / kOptimizer);
   Problems problems;
   std::set<std::string> wanted;
@@ -61,7 +64,6 @@ TrainingState read_training_state(const fs::path& folder, const std::vector<Stor
   for (const StoredPart& part : optimizer)
     if (part.part.defined())
       copy_stored_part(file, file.header().tensors.at(part.name), part.begin, part.part);
-  return {json["step"].get<int64_t>(), json["state"]};
 }
 
 }  // namespace ithaca

@@ -60,6 +60,12 @@ std::filesystem::path commit_checkpoint(const std::filesystem::path& temporary,
 // only. UserError if one cannot be deleted.
 void remove_checkpoints(const std::filesystem::path& output_dir);
 
+// Renames the checkpoints of output_dir that do not lie on the way to the checkpoint `start` (those of a later step
+// than it, all where it lies in another folder) to abandoned-checkpoint-N[-k], so that no search takes them for its
+// continuation. Returns the new paths. Rank 0 only.
+std::vector<std::filesystem::path> set_aside_checkpoints(const std::filesystem::path& output_dir,
+                                                         const std::filesystem::path& start);
+
 struct FoundCheckpoint {
   std::filesystem::path path;
   int64_t step = 0;
@@ -70,9 +76,9 @@ std::optional<FoundCheckpoint> find_checkpoint(const std::filesystem::path& outp
                                                std::vector<std::string>& skipped);
 // UserError with the reason if `folder` is not whole.
 void verify_checkpoint(const std::filesystem::path& folder);
-// Copies the parts out of the stored tensors (names, dtypes and whole sizes must be the same: UserError lists
-// differences) and returns the rest.
-TrainingState read_training_state(const std::filesystem::path& folder,
-                                  const std::vector<StoredPart>& optimizer);
+TrainingState read_training_state(const std::filesystem::path& folder);
+// Copies the parts out of the stored tensors. Names, dtypes and whole sizes must be the same: UserError lists the
+// differences.
+void read_optimizer_state(const std::filesystem::path& folder, const std::vector<StoredPart>& optimizer);
 
 }  // namespace ithaca

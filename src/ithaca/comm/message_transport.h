@@ -12,8 +12,8 @@ namespace ithaca {
 class Message {
  public:
   virtual ~Message() = default;
-  // Until it has arrived: the sender may reuse its bytes, the receiver may read them. Call once; messages may
-  // be waited for in any order. An exception says why it never will.
+  // Until it has arrived: the sender may reuse its bytes, the receiver may read them. Call once. However many
+  // messages are under way, they may be waited for in any order. An exception says why it never will.
   virtual void wait() = 0;
 };
 

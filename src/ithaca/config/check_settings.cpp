@@ -195,10 +195,15 @@ void check_layout(const Check& check) {
 }
 
 // A start that was refused leaves no more than its logs: the mended command may use the folder.
-bool holds_only_logs(const fs::path& folder) {
+// What a run leaves that ended before its first checkpoint: nothing to go on from, and nothing to lose.
+bool holds_only_a_beginning(const fs::path& folder) {
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
-    if (entry.path().filename() != "logs") return false;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    const bool begun = name == "logs" || name == "resolved_settings.yaml" || name == "trainer_log.jsonl" ||
+                       name.find(".tmp.") != std::string::npos;
+    if (!begun) return false;
+  }
   return true;
 }
 
@@ -240,7 +245,7 @@ void check_output_dir(const ResolvedSettings& settings, Problems& problems) {
   if (s.resume_from_checkpoint == "true" && !checkpoint)
     problems.add(str(settings.as_typed("resume_from_checkpoint"), ": no checkpoint-N in ", s.output_dir,
                      " to go on from"));
-  if (!folder || s.overwrite_output_dir || holds_only_logs(s.output_dir)) return;
+  if (!folder || s.overwrite_output_dir || holds_only_a_beginning(s.output_dir)) return;
   if (!checkpoint && (s.resume_from_checkpoint == "auto" || s.resume_from_checkpoint == "false"))
     problems.add(str(typed,
                      ": holds files and no checkpoint to go on from; choose another folder or add "

@@ -1,5 +1,5 @@
 // The settings of a run: one flat struct in Hugging Face / LLaMA-Factory words. Each is declared once, in
-// settings.cpp (name, default, help, aliases, allowed values); parsing, --help, printing, saving and the
+// settings_table.cpp (name, help, aliases, allowed values; the default stands here); parsing, --help, printing, saving and the
 // table in docs/settings.md come from that declaration.
 #pragma once
 #include <cstdint>
@@ -56,7 +56,7 @@ struct Settings {
   int64_t seed = 42;
   std::string gradient_checkpointing = "false";  // false | full (true is full) | keep_attention
   // evaluation during training
-  int64_t eval_steps = 0;       // 0: none
+  int64_t eval_steps = 0;       // 0: only at the end of the run
   int64_t max_eval_tokens = 0;  // 0: all of eval_file
   // output
   std::string output_dir;
@@ -142,6 +142,17 @@ std::string settings_help(std::string_view group);
 std::string settings_markdown();
 // Names of all settings, in the order of declaration.
 std::vector<std::string> setting_names();
+
+// Whether a setting may have another value when a run goes on from a checkpoint.
+enum class OnResume {
+  kUndeclared,
+  kSame,    // no: data, their order or the function that is trained would be another
+  kRemark,  // yes, and it is said: the course or the bits of the run may change
+  kFree     // yes; or what it decides is compared in another form (data by content, steps by their number)
+};
+// What a checkpoint keeps of its run's settings: those that are not free, by name, as text.
+std::map<std::string, std::string> settings_kept_for_resume(const Settings& settings);
+OnResume on_resume(std::string_view name);  // kUndeclared: no such setting
 
 // Problems that need only the settings, the files they name and the number of ranks (layout, required keys of
 // `command` (train, eval or generate), conflicts), each naming the flag as typed. Touches no device, writes

@@ -20,6 +20,7 @@ struct SettingInfo {
   std::string_view name;
   std::string_view group;
   Member member;
+  OnResume on_resume;  // a setting without it does not compile (settings_table.cpp)
   std::string_view help;
   std::string_view choices = {};  // "a|b|c"; empty: anything
   double minimum = -std::numeric_limits<double>::infinity();

@@ -44,6 +44,10 @@ std::string value_pairs(const FieldName& field) {
   return text.ends_with(": ") ? text + "(nothing)" : text;
 }
 
+std::string_view resume_text(OnResume on_resume) {
+  return on_resume == OnResume::kSame ? "same" : on_resume == OnResume::kRemark ? "said" : "";
+}
+
 std::string default_text(const SettingInfo& info) {
   const std::string text = value_text(info, Settings{});
   return text.empty() ? "(none)" : text;
@@ -86,15 +90,20 @@ std::string settings_markdown() {
          "`setting=value`; the last wins.\n"
          "`-` and `_` are the same in names. `--bf16`, `--bf16 True` and `--bf16=false` are all booleans. "
          "`null` leaves the default.\n"
-         "`ithaca check cfg FILE` shows each value with its origin.\n";
+         "`ithaca check cfg FILE` shows each value with its origin.\n\n"
+         "`resume` says whether a run may go on from a checkpoint with another value: *same*, no; *said*, "
+         "yes, with a "
+         "line in the log; empty, freely (data count by their content, the model by its config.json).\n";
   std::string_view group;
   for (const SettingInfo& info : settings_table()) {
     if (info.group != group)
-      out << "\n## " << info.group << "\n\n| setting | meaning | values | default |\n|---|---|---|---|\n";
+      out << "\n## " << info.group
+          << "\n\n| setting | meaning | values | default | resume |\n|---|---|---|---|---|\n";
     group = info.group;
     const std::string aliases = joined_aliases(info, "`--", "`");
     out << "| `" << info.name << "` | " << info.help << (aliases.empty() ? "" : "; also " + aliases) << " | "
-        << expected_text(info) << " | " << default_text(info) << " |\n";
+        << expected_text(info) << " | " << default_text(info) << " | " << resume_text(info.on_resume)
+        << " |\n";
   }
   out << "\n## How `sequence_parallel_method: auto` chooses\n\n"
          "1. One rank a sequence: there is nothing to choose.\n"

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "ithaca/comm/device_mesh.h"
 #include "ithaca/data/dataset.h"
@@ -16,10 +17,18 @@ struct EvalResult {
   double perplexity() const;  // exp(eval_loss)
 };
 
+struct EvalOptions {
+  int64_t batch_size = 8;                // rows a replica takes at a time
+  std::function<void(double)> progress;  // gets the fraction done; may be empty
+  // Asked before each round of batches; true on any rank ends the evaluation on all. Set on every rank or on
+  // none: where it is, each round has one small all-reduce.
+  std::function<bool()> stop_requested;
+};
+
 // Rows are dealt to the data replicas in turn, `batch_size` at a time, and each cut over its sequence group.
-// Collective over the mesh; every rank gets the result. No gradients are touched. `progress` gets the
-// fraction done; may be empty.
-EvalResult evaluate(Decoder& decoder, const Dataset& dataset, DeviceMesh& mesh, int64_t batch_size,
-                    const std::function<void(double)>& progress);
+// Collective over the mesh; every rank gets the result, or nothing where the evaluation was given up. No
+// gradients are touched.
+std::optional<EvalResult> evaluate(Decoder& decoder, const Dataset& dataset, DeviceMesh& mesh,
+                                   const EvalOptions& options);
 
 }  // namespace ithaca

@@ -7,6 +7,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ithaca/base/hash.h"
+#include "ithaca/checkpoint/output_model.h"
 #include "ithaca/checkpoint/training_state.h"
 
 namespace fs = std::filesystem;
@@ -28,12 +30,52 @@ int64_t newest_step(const TrainContext& context) {
   return found ? found->step : kNone;
 }
 
-std::string differences(const Json& saved, const Json& now) {
-  std::string text;
-  for (const auto& [key, value] : now.items())
-    if (const Json old = saved.value(key, Json()); old != value)
-      text += str(text.empty() ? "" : ", ", key, " ", old.dump(), " then, ", value.dump(), " now");
-  return text;
+// Strings as they are: settings are kept as text.
+std::string text_of(const Json& value) {
+  if (!value.is_string()) return value.dump();
+  const std::string text = value.get<std::string>();
+  return text.empty() ? "(none)" : text;
+}
+
+struct Differences {
+  std::string values, unknown;  // "seed 42 then, 7 now, ..."; what was not recorded
+};
+
+Differences compare(const Json& saved, const Json& now) {
+  Differences found;
+  const auto add = [](std::string& list, const std::string& what) {
+    list += (list.empty() ? "" : ", ") + what;
+  };
+  for (const auto& [key, value] : now.items()) {
+    const auto old = saved.find(key);
+    if (old == saved.end()) {
+      add(found.unknown, key);
+    } else if (*old != value) {
+      add(found.values, str(key, " ", text_of(*old), " then, ", text_of(value), " now"));
+    }
+  }
+  return found;
+}
+
+// A branch of its own: what output_dir holds besides the way to `start` would be taken for its continuation.
+void set_aside_others(const TrainContext& context, const fs::path& start) {
+  const fs::path output_dir = context.settings.values.output_dir;
+  const std::vector<fs::path> moved = set_aside_checkpoints(output_dir, start);
+  std::string names;
+  for (const fs::path& path : moved) names += (names.empty() ? "" : ", ") + path.filename().string();
+  if (!moved.empty())
+    context.logger.warning(str("going back to ", start.string(), ": the checkpoints of ", output_dir.string(),
+                               " that do not lead there were renamed to ", names,
+                               "; they are not looked at any more"));
+}
+
+// What changes the numbers of a model; names, paths and the precision of the files do not.
+std::string model_identity(const ModelConfig& model) {
+  Json config = *model.raw;
+  for (const char* key : {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version",
+                          "use_cache", "sliding_window", "alibi"})
+    config.erase(key);
+  return sha256_of(config.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 }  // namespace
@@ -46,9 +88,17 @@ std::optional<fs::path> choose_checkpoint(const TrainContext& context) {
   const bool by_search = wish == "auto" || wish == "true";
   int64_t step = kNone;
   if (leads) {
-    if (anew && s.overwrite_output_dir) remove_checkpoints(s.output_dir);
+    if (anew && s.overwrite_output_dir) {
+      remove_checkpoints(s.output_dir);
+      remove_unfinished_model(s.output_dir);
+    } else {
+      finish_model(s.output_dir);
+    }
     if (!anew && by_search) step = newest_step(context);
-    if (!anew && !by_search) verify_checkpoint(wish);
+    if (!anew && !by_search) {
+      verify_checkpoint(wish);
+      set_aside_others(context, wish);
+    }
   }
   at::Tensor answer =
       at::full({1}, step, at::kLong);  // also: nobody goes on before rank 0 has cleared and verified
@@ -60,44 +110,52 @@ std::optional<fs::path> choose_checkpoint(const TrainContext& context) {
   return fs::path(s.output_dir) / str("checkpoint-", step);
 }
 
-Json run_identity(const Settings& s, const DataIdentity& data) {
-  return {{"rows", data.rows},
-          {"tokens", data.tokens},
-          {"global_batch", data.global_batch},
-          {"cutoff_len", s.cutoff_len},
-          {"packing", s.packing},
-          {"disable_shuffling", s.disable_shuffling},
-          {"seed", s.seed}};
+Json run_identity(const Settings& settings, const ModelConfig& model, const DataIdentity& data) {
+  Json identity = {{"rows", data.rows},
+                   {"tokens", data.tokens},
+                   {"global_batch", data.global_batch},
+                   {"text (SHA-256)", data.content},
+                   {"tokenizer (SHA-256)", data.tokenizer},
+                   {"config.json (SHA-256)", model_identity(model)}};
+  if (settings.sparse_attention_mode == "mask")
+    identity["sparse_attention.mask_file (SHA-256)"] = sha256_of_file(settings.sparse_attention_mask_file);
+  for (const auto& [name, value] : settings_kept_for_resume(settings))
+    if (on_resume(name) == OnResume::kSame) identity[name] = value;
+  return identity;
 }
 
 Json run_conditions(const TrainContext& context, int64_t total_steps) {
-  const Settings& s = context.settings.values;
-  return {{"world_size", context.world.size()},
-          {"sequence_parallel_size", s.sequence_parallel_size},
-          {"gradient_accumulation_steps", s.gradient_accumulation_steps},
-          {"threads_per_rank", at::get_num_threads()},
-          {"cpu_capability", at::get_cpu_capability()},
-          {"torch", TORCH_VERSION},
-          {"total_steps", total_steps},
-          {"lr_scheduler_type", s.lr_scheduler_type},
-          {"learning_rate", s.learning_rate},
-          {"warmup_steps", s.warmup_steps},
-          {"warmup_ratio", s.warmup_ratio},
-          {"optim", s.optim},
-          {"bf16", s.bf16}};
+  Json conditions = {{"world_size", context.world.size()},
+                     {"threads_per_rank", at::get_num_threads()},
+                     {"cpu_capability", at::get_cpu_capability()},
+                     {"torch", TORCH_VERSION},
+                     {"total_steps", total_steps}};
+  for (const auto& [name, value] : settings_kept_for_resume(context.settings.values))
+    if (on_resume(name) == OnResume::kRemark) conditions[name] = value;
+  return conditions;
 }
 
 void check_same_run(const Json& saved, const Json& identity, const Json& conditions, const fs::path& folder,
                     Logger& logger) {
-  if (!saved.contains("identity") || !saved.contains("conditions"))
+  if (!saved.is_object() || !saved.contains("identity") || !saved.contains("conditions") ||
+      !saved.at("identity").is_object() || !saved.at("conditions").is_object())
     throw UserError(str(folder.string(), ": not a training state of this program"));
-  if (const std::string text = differences(saved.at("identity"), identity); !text.empty())
-    throw UserError(str(folder.string(), " belongs to a run with other data or another order of it: ", text,
-                        "; its position would mean other samples. Use the same settings, or start anew with "
-                        "--overwrite_output_dir"));
-  if (const std::string text = differences(saved.at("conditions"), conditions); !text.empty())
-    logger.warning(str("the checkpoint was written under other conditions: ", text,
-                       "; the run goes on, its bits may differ from those of an unbroken one"));
+  const Differences same = compare(saved.at("identity"), identity);
+  if (!same.values.empty())
+    throw UserError(
+        str(folder.string(),
+            " belongs to a run with other data, another order of them or another model: ", same.values,
+            ". Use the same settings and files; or start anew with --overwrite_output_dir; or "
+            "take its weights alone, with --model_name_or_path ",
+            folder.string(), " and another output_dir"));
+  if (!same.unknown.empty())
+    logger.warning(
+        str("the checkpoint was written by an older version and does not say whether these are the same: ",
+            same.unknown));
+  const Differences remarks = compare(saved.at("conditions"), conditions);
+  if (!remarks.values.empty())
+    logger.warning(str("the checkpoint was written under other conditions: ", remarks.values,
+                       "; the run goes on, its course or its bits may differ from those of an unbroken one"));
 }
 
 }  // namespace ithaca

@@ -9,6 +9,24 @@ namespace fs = std::filesystem;
 
 namespace ithaca {
 
+EvalResults eval_results(const EvalResult& result, const Dataset& data, DeviceMesh& mesh, int64_t batch_size,
+                         std::chrono::duration<double> time) {
+  const int64_t rows_a_step = batch_size * mesh.degrees().data;
+  const int64_t steps = (data.size() + rows_a_step - 1) / rows_a_step;
+  return {.eval_loss = result.eval_loss(),
+          .eval_tokens = result.labels,
+          .eval_runtime = time.count(),
+          .eval_samples_per_second = static_cast<double>(data.size()) / time.count(),
+          .eval_steps_per_second = static_cast<double>(steps) / time.count(),
+          .epoch = {}};
+}
+
+void report_evaluation(const fs::path& folder, const EvalResults& results, Logger& logger) {
+  const auto values = result_values(results);
+  save_results(folder, "eval", values);
+  logger.info(results_table("eval", values));
+}
+
 RunReport::RunReport(const ResolvedSettings& settings, Logger& logger, int64_t total_steps,
                      std::optional<int64_t> first_step)
     : settings_(settings),

@@ -9,6 +9,7 @@
 
 #include "ithaca/base/log.h"
 #include "ithaca/config/settings.h"
+#include "ithaca/eval/perplexity.h"
 #include "ithaca/train/log_sinks.h"
 #include "ithaca/train/progress.h"
 #include "ithaca/train/run_state.h"
@@ -25,6 +26,12 @@ struct LayoutFigures {
   double mean_imbalance = 1, largest_imbalance = 1;
   StepSeconds seconds;  // of rank 0, over the run
 };
+
+// An evaluation of all rows of `data` that took `time`, as it is written and shown.
+EvalResults eval_results(const EvalResult& result, const Dataset& data, DeviceMesh& mesh, int64_t batch_size,
+                         std::chrono::duration<double> time);
+// eval_results.json, all_results.json, and the table in the log.
+void report_evaluation(const std::filesystem::path& folder, const EvalResults& results, Logger& logger);
 
 class RunReport {
  public:

@@ -13,7 +13,9 @@
 #include <nlohmann/json.hpp>
 
 #include "ithaca/base/file.h"
+#include "ithaca/base/hash.h"
 #include "ithaca/checkpoint/hf_folder.h"
+#include "ithaca/checkpoint/output_model.h"
 #include "ithaca/checkpoint/training_state.h"
 #include "ithaca/data/dataset.h"
 #include "ithaca/data/sampler.h"
@@ -26,6 +28,7 @@
 #include "ithaca/train/run_report.h"
 #include "ithaca/train/run_state.h"
 #include "ithaca/train/step.h"
+#include "ithaca/train/throughput.h"
 
 namespace fs = std::filesystem;
 
@@ -47,9 +50,12 @@ class Trainer {
   std::vector<Batch> micro_batches(int64_t step) const;
   void train_one_step();
   void log_step(const StepTotals& totals, double learning_rate);
-  void evaluate_now();
+  bool evaluate_now();
   void save_checkpoint();
-  void finish();
+  ExitCode stopped();
+  void save_model();
+  LayoutFigures gather_figures();
+  ExitCode finish();
   double epoch() const {
     return static_cast<double>(state_.step) / static_cast<double>(sampler_.steps_per_epoch());
   }
@@ -77,9 +83,9 @@ class Trainer {
   LayoutFigures layout_;      // as this rank knows them
   double imbalance_sum_ = 0;  // over steps
   int64_t steps_ = 0;         // of this process's run
-  std::chrono::steady_clock::time_point log_started_;
-  int64_t log_tokens_ = 0;
-  double log_flops_ = 0;
+  int64_t saved_step_ = -1;   // of the newest checkpoint that this process has written
+  EvalResults last_evaluation_;
+  Throughput since_log_;    // the steps since the last logged line
   StepSeconds seconds_;     // this rank's, over the run
   int64_t layers_run_ = 0;  // of the step under way: for the progress bar
 };
@@ -91,7 +97,7 @@ Dataset open_data(const TrainContext& context, const std::string& file, const To
   Dataset data = Dataset::open({.file = file,
                                 .cutoff_len = s.cutoff_len,
                                 .packing = s.packing,
-                                .max_samples = training ? s.max_samples : 0,
+                                .max_samples = s.max_samples,
                                 .max_tokens = training ? 0 : s.max_eval_tokens,
                                 .cache_dir = token_cache_dir(s),
                                 .overwrite_cache = s.overwrite_cache},
@@ -126,7 +132,7 @@ Trainer::Trainer(const TrainContext& context)
                 .global_batch = global_batch(settings_, plan_),
                 .seed = static_cast<uint64_t>(settings_.seed),
                 .shuffle = !settings_.disable_shuffling}) {
-  if (!settings_.eval_file.empty() && settings_.eval_steps > 0)
+  if (!settings_.eval_file.empty())
     eval_data_ = open_data(context, settings_.eval_file, tokenizer_, decoder_->config.vocab_size, false);
   apply_parallelism(*decoder_, plan_, mesh_);
   shards_ = std::make_unique<ParameterShards>(decoder_->parameters(), mesh_.sequence_data(),
@@ -141,27 +147,32 @@ Trainer::Trainer(const TrainContext& context)
 }
 
 DataIdentity Trainer::data_identity() const {
-  return {data_.size(), data_.num_tokens(), global_batch(settings_, plan_)};
+  return {.rows = data_.size(),
+          .tokens = data_.num_tokens(),
+          .global_batch = global_batch(settings_, plan_),
+          .content = sha256_of_file(settings_.train_file),
+          .tokenizer = sha256_of(tokenizer_.fingerprint())};
 }
 
 void Trainer::resume() {
   const std::optional<fs::path> folder = choose_checkpoint(context_);
   if (!folder) return;
-  load_weights(*decoder_, *folder);
-  std::vector<StoredPart> parts;
-  for (const StateSlot& slot : shards_->state_slots(*optimizer_))
-    parts.push_back({slot.name, slot.dtype, slot.sizes, slot.begin, slot.part});
-  const TrainingState saved = read_training_state(*folder, parts);
+  const TrainingState saved = read_training_state(*folder);
+  check_same_run(saved.state, run_identity(settings_, config_, data_identity()),
+                 run_conditions(context_, total_steps_), *folder, context_.logger);
   state_ = RunState::from_json(saved.state, folder->string());
-  optimizer_->set_step_count(saved.step);
   if (state_.step != saved.step)
     throw UserError(
         str(folder->string(), ": its files are of different steps, ", state_.step, " and ", saved.step));
   if (state_.step > total_steps_)
     throw UserError(str(folder->string(), " is at step ", state_.step, ", beyond the ", total_steps_,
                         " steps of this run; raise max_steps or start anew with --overwrite_output_dir"));
-  check_same_run(saved.state, run_identity(settings_, data_identity()),
-                 run_conditions(context_, total_steps_), *folder, context_.logger);
+  load_weights(*decoder_, *folder);
+  std::vector<StoredPart> parts;
+  for (const StateSlot& slot : shards_->state_slots(*optimizer_))
+    parts.push_back({slot.name, slot.dtype, slot.sizes, slot.begin, slot.part});
+  read_optimizer_state(*folder, parts);
+  optimizer_->set_step_count(saved.step);
   context_.logger.info(
       str("resuming ", folder->string(), ": step ", state_.step, " of ", total_steps_, ", epoch ", epoch()));
 }
@@ -187,6 +198,7 @@ std::vector<Batch> Trainer::micro_batches(int64_t step) const {
 }
 
 void Trainer::train_one_step() {
+  const auto started = std::chrono::steady_clock::now();
   const std::vector<Batch> batches = micro_batches(state_.step);
   const double learning_rate = learning_rate_at(schedule_, state_.step);
   const int64_t sent_before = mesh_.bytes_sent();
@@ -224,8 +236,8 @@ void Trainer::train_one_step() {
   state_.loss_sum += totals.loss_sum / static_cast<double>(std::max<int64_t>(totals.labels, 1));
   state_.log_loss_sum += totals.loss_sum;
   state_.log_labels += totals.labels;
-  log_tokens_ += totals.tokens;
-  log_flops_ += flops;
+  since_log_.add(totals.tokens, flops,
+                 std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count());
   stop_ = totals.stop;
   if (report_) report_->step_done(state_.step);
   if (state_.step % settings_.logging_steps == 0 || state_.step == total_steps_)
@@ -238,36 +250,43 @@ void Trainer::log_step(const StepTotals& totals, double learning_rate) {
   at::Tensor peak = at::full({1}, peak_memory_bytes(), at::kLong);
   context_.world.all_reduce(peak, ReduceOp::kMax);
   if (report_) {
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds = std::chrono::duration<double>(now - log_started_).count();
-    log_started_ = now;
     StepRecord record;
     record.current_steps = state_.step;
     record.epoch = epoch();
     record.loss = state_.log_loss_sum / static_cast<double>(std::max<int64_t>(state_.log_labels, 1));
     record.grad_norm = totals.grad_norm;
     record.lr = learning_rate;
-    record.tokens_per_second = static_cast<double>(log_tokens_) / seconds;
+    record.tokens_per_second = since_log_.tokens_per_second();
     record.tokens_per_second_per_rank = *record.tokens_per_second / context_.world.size();
-    record.model_flops_per_second = log_flops_ / seconds;
+    record.model_flops_per_second = since_log_.flops_per_second();
     record.peak_memory_bytes = peak.item<int64_t>();
     record.total_tokens = state_.tokens_seen;
     report_->log(record);
   }
   state_.log_loss_sum = 0;
-  state_.log_labels = log_tokens_ = 0;
-  log_flops_ = 0;
+  state_.log_labels = 0;
+  since_log_ = {};
 }
 
-void Trainer::evaluate_now() {
-  const EvalResult result = evaluate(*decoder_, *eval_data_, mesh_, settings_.per_device_eval_batch_size, {});
-  if (!report_) return;
+// False: given up, since some rank was asked to stop.
+bool Trainer::evaluate_now() {
+  const auto started = std::chrono::steady_clock::now();
+  const std::optional<EvalResult> result =
+      evaluate(*decoder_, *eval_data_, mesh_,
+               {.batch_size = settings_.per_device_eval_batch_size, .progress = {}, .stop_requested = [&] {
+                  return context_.stop.requested();
+                }});
+  if (!result) return false;
+  last_evaluation_ = eval_results(*result, *eval_data_, mesh_, settings_.per_device_eval_batch_size,
+                                  std::chrono::steady_clock::now() - started);
+  last_evaluation_.epoch = epoch();
+  if (!report_) return true;
   StepRecord record;
   record.current_steps = state_.step;
   record.epoch = epoch();
-  record.eval_loss = result.eval_loss();
+  record.eval_loss = result->eval_loss();
   report_->log(record);
-  log_started_ = std::chrono::steady_clock::now();  // evaluation is not training time
+  return true;
 }
 
 // All ranks hold the same weights and each a part of the optimizer: rank 0 collects the parts and writes. The
@@ -286,18 +305,38 @@ void Trainer::save_checkpoint() {
     write_training_state(temporary,
                          {state_.step,
                           {{"run", state_.to_json()},
-                           {"identity", run_identity(settings_, data_identity())},
+                           {"identity", run_identity(settings_, config_, data_identity())},
                            {"conditions", run_conditions(context_, total_steps_)}}},
                          tensors);
     const fs::path folder =
         commit_checkpoint(temporary, output_dir_, state_.step, settings_.save_total_limit);
     context_.logger.info("saved " + folder.string());
   });
+  saved_step_ = state_.step;
   context_.world.barrier();
-  log_started_ = std::chrono::steady_clock::now();
 }
 
-void Trainer::finish() {
+// After a stop signal: what has been trained is in a checkpoint.
+ExitCode Trainer::stopped() {
+  if (saved_step_ != state_.step) save_checkpoint();
+  const bool same_command = !settings_.overwrite_output_dir && settings_.resume_from_checkpoint != "false";
+  context_.logger.info(
+      str("stopped by a signal after step ", state_.step, "; ",
+          same_command ? "the same command goes on from there"
+                       : "go on from there with --overwrite_output_dir false --resume_from_checkpoint true"));
+  return kStoppedAndSaved;
+}
+
+void Trainer::save_model() {
+  if (leads()) {
+    const fs::path folder = begin_model(output_dir_);
+    save_model_folder(*decoder_, folder, model_folder(settings_));
+    commit_model(folder, output_dir_);
+  }
+  context_.world.barrier();
+}
+
+LayoutFigures Trainer::gather_figures() {
   // Bytes are whole numbers below 2^53. Imbalance is that of each replica's own batches.
   const at::Tensor mine = at::tensor(
       {static_cast<double>(layout_.bytes_sent_per_step),
@@ -306,22 +345,31 @@ void Trainer::finish() {
       at::kDouble);
   at::Tensor all = at::empty({context_.world.size() * mine.numel()}, at::kDouble);
   context_.world.all_gather(all, mine);
-  if (leads()) {
-    save_model_folder(*decoder_, output_dir_, model_folder(settings_));
-    LayoutFigures figures;
-    figures.seconds = seconds_;
-    figures.mean_imbalance = 0;
-    for (const double* of = all.const_data_ptr<double>(); of < all.const_data_ptr<double>() + all.numel();
-         of += mine.numel()) {
-      figures.bytes_sent_per_step += static_cast<int64_t>(of[0]);
-      figures.bytes_predicted_per_step += static_cast<int64_t>(of[1]);
-      figures.peak_memory_bytes_per_rank.push_back(static_cast<int64_t>(of[2]));
-      figures.mean_imbalance += of[3] / context_.world.size();
-      figures.largest_imbalance = std::max(figures.largest_imbalance, of[4]);
-    }
+  LayoutFigures figures;
+  figures.seconds = seconds_;
+  figures.mean_imbalance = 0;
+  for (const double* of = all.const_data_ptr<double>(); of < all.const_data_ptr<double>() + all.numel();
+       of += mine.numel()) {
+    figures.bytes_sent_per_step += static_cast<int64_t>(of[0]);
+    figures.bytes_predicted_per_step += static_cast<int64_t>(of[1]);
+    figures.peak_memory_bytes_per_rank.push_back(static_cast<int64_t>(of[2]));
+    figures.mean_imbalance += of[3] / context_.world.size();
+    figures.largest_imbalance = std::max(figures.largest_imbalance, of[4]);
+  }
+  return figures;
+}
+
+// The weights are on the disk before the last evaluation, which may take long, begins.
+ExitCode Trainer::finish() {
+  save_model();
+  if (eval_data_ && !evaluate_now()) return stopped();
+  const LayoutFigures figures = gather_figures();
+  if (report_) {
     report_->finish(state_, epoch(), samples_, figures);
+    if (eval_data_) report_evaluation(output_dir_, last_evaluation_, context_.logger);
   }
   context_.world.barrier();
+  return kDone;
 }
 
 ExitCode Trainer::run() {
@@ -341,25 +389,16 @@ ExitCode Trainer::run() {
                                           state_.step > 0 ? std::optional(state_.step) : std::nullopt);
     show_layers();
   }
-  log_started_ = std::chrono::steady_clock::now();
   while (state_.step < total_steps_) {
     train_one_step();
+    const auto due = [&](int64_t steps) { return steps > 0 && state_.step % steps == 0; };
     const bool last = state_.step == total_steps_;
-    if (eval_data_ && (state_.step % settings_.eval_steps == 0 || last)) evaluate_now();
-    if (stop_ && !last) {
-      save_checkpoint();
-      const bool same_command =
-          !settings_.overwrite_output_dir && settings_.resume_from_checkpoint != "false";
-      context_.logger.info(str(
-          "stopped by a signal after step ", state_.step, "; ",
-          same_command ? "the same command goes on from there"
-                       : "go on from there with --overwrite_output_dir false --resume_from_checkpoint true"));
-      return kStoppedAndSaved;
-    }
-    if (settings_.save_steps > 0 && state_.step % settings_.save_steps == 0) save_checkpoint();
+    if (due(settings_.save_steps)) save_checkpoint();
+    if (last) break;
+    if (stop_) return stopped();
+    if (eval_data_ && due(settings_.eval_steps) && !evaluate_now()) return stopped();
   }
-  finish();
-  return kDone;
+  return finish();
 }
 
 }  // namespace
