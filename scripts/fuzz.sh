@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
 seconds=${1:-600}
 shift || true
-scripts/setup.sh build fuzz
+scripts/setup.sh build clang
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz -j "$(nproc)"
 if [ $# -gt 0 ]; then

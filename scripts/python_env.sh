@@ -8,8 +8,10 @@ venv=$(realpath -m "${1:?a folder}")
 shift
 torch_root=$(realpath "${TORCH_ROOT:-$ITHACA_CACHE/torch-2.11.0}")
 python=${ITHACA_PYTHON:-/usr/bin/python3}
-"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
-  die "$python is not Python 3.11 (Debian 12's), for which the pinned torch wheel is built: set ITHACA_PYTHON to one"
+tag=$("$python" -c 'import sys; print("cpython-%d%d" % sys.version_info[:2])')
+ls "$torch_root/torch/_C.$tag-"*.so >/dev/null 2>&1 ||
+  die "$torch_root holds no torch for $("$python" --version), only for $(cd "$torch_root/torch" && echo _C.*.so). Wheels are pinned for Python 3.11 to" \
+    "3.13: set ITHACA_PYTHON to one of those; where the folder was unpacked for another, remove it and run scripts/setup.sh again"
 
 rm -rf "$venv"
 "$python" -m venv "$venv"

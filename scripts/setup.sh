@@ -1,28 +1,29 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that: Debian packages through apt (as root or with sudo), pinned wheels into the cache folder.
-#   scripts/setup.sh [build] [demo] [lint] [fuzz] [bench] [oracle]      (default: build)
-# Debian 12 and Ubuntu 24.04. The system's Python is never touched: pip runs in a virtual environment inside the cache and only downloads.
+#   scripts/setup.sh [build] [demo] [lint] [clang] [bench] [oracle]      (default: build)
+# Debian 12, Debian 13 and Ubuntu 24.04. The system's Python is never touched: pip runs in a virtual environment inside the cache and only downloads.
 #   ITHACA_CACHE  the cache folder (default ~/.cache/ithaca)
 #   ITHACA_TORCH  cpu or cuda: which set of wheels (default: cuda where an NVIDIA driver is loaded)
+#   ITHACA_PYTHON the interpreter whose torch wheel is taken (default /usr/bin/python3): only benchmarks and oracles in Python need its Python half
 #   TORCH_ROOT    a folder with the torch/ of your own libtorch 2.11.x: no torch wheel is fetched
 # pip's own settings (index, proxy, certificates) are honoured. Wheels are deleted once unpacked. A second run finds all in place.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 WHEELS=$ROOT/scripts/wheels
-PYTHON=/usr/bin/python3
+PYTHON=${ITHACA_PYTHON:-/usr/bin/python3}
 
 packages_of() {
   case $1 in
-    build) echo g++ cmake ninja-build ccache mold pkg-config nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev \
+    build) echo g++ cmake ninja-build ccache mold pkg-config nlohmann-json3-dev libyaml-cpp-dev libspdlog-dev libfmt-dev \
       libpcre2-dev libutf8proc-dev libhwy-dev libssl-dev libcairo2-dev libgtest-dev libgmock-dev fonts-dejavu-core ca-certificates python3-venv ;;
     demo) echo bible-kjv bible-kjv-text ;;
     lint) echo clang-format-14 clang-tidy-14 ;;
-    fuzz) # the runtime of the clang that the distribution calls clang
+    clang) # with the sanitizers' runtime of the version that the distribution calls clang
       # shellcheck source=/dev/null
-      (source /etc/os-release && case $VERSION_ID in 24.*) echo clang libclang-rt-18-dev ;; *) echo clang libclang-rt-14-dev ;; esac) ;;
+      (source /etc/os-release && case $VERSION_ID in 24.*) echo clang libclang-rt-18-dev ;; *) echo clang libclang-rt-dev ;; esac) ;;
     bench) echo libbenchmark-dev ;;
     oracle) echo g++ python3-venv bible-kjv bible-kjv-text ;;
-    *) die "unknown part '$1': expected build, demo, lint, fuzz, bench or oracle" ;;
+    *) die "unknown part '$1': expected build, demo, lint, clang, bench or oracle" ;;
   esac
 }
 
@@ -43,7 +44,19 @@ install_packages() {  # PACKAGE...
     { tail -20 "$ITHACA_CACHE/apt.log" >&2; die "apt-get install failed; all of its output is in $ITHACA_CACHE/apt.log"; }
 }
 
-same_pins() { [ -f "$2" ] && [ "$(grep '==' "$1")" = "$(grep '==' "$2")" ]; }
+# The record names the same versions, and no wheel that is not pinned: a pin may have a hash for each Python, and a record fewer of them.
+same_pins() {  # REQUIREMENTS RECORD
+  local hash='sha256:[0-9a-f]*'
+  [ -f "$2" ] && [ "$(grep -o '^[^#=]*==[^ ]*' "$1")" = "$(grep -o '^[^#=]*==[^ ]*' "$2")" ] &&
+    ! grep -o "$hash" "$2" | grep -qvFf <(grep -o "$hash" "$1")
+}
+
+# The Python whose wheels are taken. The build needs only their C++ half, so any will do where the machine's own has none.
+wheel_python() {
+  local version
+  version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  case $version in 3.11 | 3.12 | 3.13) echo "$version" ;; *) echo 3.11 ;; esac
+}
 
 # Downloads the wheels of a hashed requirements file and unpacks them as one folder, which appears complete or not at all.
 unpack_wheels() {  # REQUIREMENTS DESTINATION SIZE
@@ -54,8 +67,8 @@ unpack_wheels() {  # REQUIREMENTS DESTINATION SIZE
   # shellcheck disable=SC2064  # the folder's name is fixed now, on purpose
   trap "rm -rf '$temporary'" EXIT
   [ -x "$ITHACA_CACHE/pip/bin/pip" ] || "$PYTHON" -m venv "$ITHACA_CACHE/pip"
-  # The tags of the pinned wheels are named, so that every Python fetches the same files.
-  "$ITHACA_CACHE/pip/bin/pip" download -q --no-cache-dir --require-hashes --no-deps --only-binary=:all: --python-version 3.11 \
+  # The tags of the pinned wheels are named, so that every pip fetches the same files.
+  "$ITHACA_CACHE/pip/bin/pip" download -q --no-cache-dir --require-hashes --no-deps --only-binary=:all: --python-version "$(wheel_python)" \
     --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_18_x86_64 \
     --platform manylinux2014_x86_64 -d "$temporary/wheels" -r "$requirements" ||
     die "a wheel of $requirements could not be fetched (network, or pip's index settings), or its sha256 is not the pinned one"
@@ -98,7 +111,7 @@ setup_oracle() {
 main() {
   [ $# -gt 0 ] || set -- build
   [ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); Ithaca is built and tested on x86_64"
-  command -v apt-get >/dev/null || die "no apt-get: this script is for Debian 12 and Ubuntu 24.04. The packages it needs: $(packages_of build)"
+  command -v apt-get >/dev/null || die "no apt-get: this script is for Debian and Ubuntu. The packages it needs: $(packages_of build)"
   mkdir -p "$ITHACA_CACHE"
   exec 9>"$ITHACA_CACHE/.lock"
   flock 9
