@@ -1,26 +1,38 @@
 #!/usr/bin/env bash
-# Runs each libFuzzer target of the parsers for a while.   scripts/fuzz.sh [SECONDS EACH, default 600] [TARGET...]
-# Inputs found are kept in the cache folder; one that breaks a parser is left beside them as crash-*, and the script fails.
+# Runs each libFuzzer target of the parsers for a while, as many at a time as there are cores.
+#   scripts/fuzz.sh [SECONDS EACH, default 600] [TARGET...]       make fuzz SECONDS=60
+# A target starts from tests/fuzz/seeds/TARGET, its words in tests/fuzz/TARGET.dict, and the inputs that earlier runs found: they are kept in
+# CACHE/fuzz/TARGET. One that breaks a parser is left there too, as crash-*, timeout-* or oom-*: the end of its log is shown, the other
+# targets go on, the script fails, and so does the next run until the parser is mended.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$ROOT"
-seconds=${1:-600}
+export FUZZ_EACH=${1:-600}
 shift || true
-scripts/setup.sh build clang
-cmake --preset fuzz >/dev/null
-cmake --build --preset fuzz -j "$(nproc)"
-if [ $# -gt 0 ]; then
-  programs=("${@/#/build/fuzz/tests/fuzz/}")
-else
-  mapfile -t programs < <(find build/fuzz/tests/fuzz -maxdepth 1 -type f -name '*_fuzzer' | sort)
+[[ $FUZZ_EACH =~ ^[1-9][0-9]*$ ]] || die "'$FUZZ_EACH' is not a number of seconds"
+targets=("$@")
+if [ $# -eq 0 ]; then
+  targets=(tests/fuzz/*_fuzzer.cpp)
+  targets=("${targets[@]##*/}")
+  targets=("${targets[@]%.cpp}")
 fi
-[ ${#programs[@]} -gt 0 ] || die "no *_fuzzer program was built: nothing was run"
-for program in "${programs[@]}"; do
-  name=$(basename "$program")
-  corpus=$ITHACA_CACHE/fuzz/$name
+scripts/setup.sh build clang
+cmake --preset fuzz --log-level=WARNING >/dev/null
+cmake --build --preset fuzz -j "$(nproc)" --target "${targets[@]}"
+
+fuzz_one() {  # TARGET
+  set -euo pipefail
+  local corpus=$ITHACA_CACHE/fuzz/$1 log=build/fuzz/$1.log dictionary=()
   mkdir -p "$corpus"
-  seeds=()
-  [ ! -d "tests/fuzz/seeds/$name" ] || seeds=("tests/fuzz/seeds/$name")
-  say "$name, $seconds s"
-  "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$corpus/" "$corpus" "${seeds[@]}"
-done
+  [ ! -f "tests/fuzz/$1.dict" ] || dictionary=("-dict=tests/fuzz/$1.dict")
+  if "build/fuzz/tests/fuzz/$1" -max_total_time="$FUZZ_EACH" -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$corpus/" "${dictionary[@]}" \
+    "$corpus" "tests/fuzz/seeds/$1" >"$log" 2>&1 && grep -q '^Done [1-9]' "$log"; then
+    printf '%-28s %s, %s\n' "$1" "$(grep '^Done' "$log")" "$(grep -o 'cov: [0-9]* ft: [0-9]* corp: [0-9]*' "$log" | tail -n 1)"
+  else
+    printf '######## %s: FAILED; all of its log is in %s\n%s\n' "$1" "$log" "$(tail -n 60 "$log")"
+    return 1
+  fi
+}
+export -f fuzz_one
+say "${#targets[@]} targets, $FUZZ_EACH s each"
+printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'fuzz_one "$1"' _ {} || die "a target failed: see above"
