@@ -1,9 +1,11 @@
 # Thin names over CMake presets and scripts. `make` alone explains them.
 export ITHACA_CACHE ?= $(HOME)/.cache/ithaca
 JOBS ?= $(shell nproc)
-configure = cmake --preset $(1) $(if $(TORCH_ROOT),-DTORCH_ROOT=$(TORCH_ROOT)) --log-level=WARNING >build/$(1).configure.log || { cat build/$(1).configure.log; exit 1; }
+WERROR ?= OFF
+SECONDS ?= 600
+configure = cmake --preset $(1) $(if $(TORCH_ROOT),-DTORCH_ROOT=$(TORCH_ROOT)) -DCMAKE_COMPILE_WARNING_AS_ERROR=$(WERROR) --log-level=WARNING >build/$(1).configure.log || { cat build/$(1).configure.log; exit 1; }
 
-.PHONY: help setup build demo test test-long lint format bench gpu-test bench-gpu clean
+.PHONY: help setup build demo test test-long lint format fuzz bench gpu-test bench-gpu clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +36,9 @@ lint:  ## formatting, layering rules, clang-tidy on the files changed (against L
 format:  ## clang-format every tracked source in place
 	@scripts/setup.sh lint
 	@git ls-files -z '*.h' '*.cpp' '*.cu' | xargs -0 clang-format-14 -i
+
+fuzz:  ## every parser under random input, SECONDS=n each (default 600); what is found is kept in the cache folder
+	@scripts/fuzz.sh $(SECONDS)
 
 bench:  ## benchmarks on the CPU, ours and the peers' (bench/peers), in one run
 	@scripts/setup.sh build bench

@@ -14,6 +14,7 @@ say "layering"
 python3 tools/layering_test.py || status=1
 python3 tools/layering.py || status=1
 say "clang-tidy"
+python3 tools/tidy_test.py || status=1
 python3 tools/tidy.py --build build/cpu --seconds "${LINT_SECONDS:-1200}" ${LINT_BASE:+--base "$LINT_BASE"} || status=1
 if [ "$status" -eq 0 ]; then say "lint: clean"; else say "lint: FAILED"; fi
 exit "$status"

@@ -5,11 +5,12 @@
 
 Base: --base, else the commit of the last clean CI run on this machine (CACHE/last-green), else origin/main where it differs from HEAD; else
 every file, the last commit's first. What is not committed counts as changed. A changed header is checked through a source that includes it.
-Files that were not reached in time are counted and named; they do not fail the run, a finding does, where there is a base: without one nothing is known to
-have changed, and findings are only shown.
+A finding fails the run. Files that were not reached in time do not: they are named, and remembered in CACHE/tidy.json with what they are to be checked
+for; the next run on this machine begins with them. A file found clean is remembered there by its content and not checked again.
 """
 import argparse
 import concurrent.futures
+import hashlib
 import json
 import os
 import pathlib
@@ -29,6 +30,10 @@ def git(*arguments):
     return done.stdout.split() if done.returncode == 0 else []
 
 
+def cache_folder():
+    return pathlib.Path(os.environ.get("ITHACA_CACHE", pathlib.Path.home() / ".cache/ithaca"))
+
+
 def find_base(given):
     if given:
         if not git("rev-parse", "--verify", given + "^{commit}"):
@@ -37,8 +42,7 @@ def find_base(given):
     head = git("rev-parse", "HEAD")
     if not head:
         sys.exit(f"error: git finds no commit in {ROOT}: what changed is unknown (a clone of another user needs safe.directory)")
-    cache = pathlib.Path(os.environ.get("ITHACA_CACHE", pathlib.Path.home() / ".cache/ithaca"))
-    stamp = cache / "last-green"
+    stamp = cache_folder() / "last-green"
     green = stamp.read_text().split() if stamp.exists() else []
     for commit in (green, git("merge-base", "HEAD", "origin/main")):
         if commit and commit != head and git("merge-base", commit[0], "HEAD") == git("rev-parse", commit[0]):
@@ -54,18 +58,58 @@ def changed_files(base):
 
 
 def sources_to_check(changed, compiled):
-    """Those of `compiled` (path -> command) that changed, or that stand for a changed header; in the order of `changed`."""
+    """Those of `compiled` (path -> command) that changed, or that stand for a changed header; in the order of `changed`: path -> its changed headers."""
     chosen = {}
     for name in dict.fromkeys(changed):
         path = ROOT / name
         if path in compiled:
-            chosen[path] = None
+            chosen.setdefault(path, set())
         elif path.suffix == ".h" and path.exists():
             own = path.with_suffix(".cpp")
             include = re.compile(rf'#include "(ithaca/)?{re.escape(name.removeprefix("src/ithaca/"))}"')
             users = [own] if own in compiled else [source for source in compiled if include.search(source.read_text(errors="replace"))][:1]
-            chosen.update(dict.fromkeys(users))
-    return list(chosen)
+            for user in users:
+                chosen.setdefault(user, set()).add(name)
+    return chosen
+
+
+class Ledger:
+    """What is known of earlier runs: the keys of clean files, and the files (with their changed headers) that a run did not reach or found fault with."""
+
+    def __init__(self, path):
+        self.path = path
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.clean = known.get("clean", {})  # key -> when, in seconds
+        self.owed = known.get("owed", {})  # source -> headers, relative to ROOT
+
+    @staticmethod
+    def key(source, headers):
+        """The content of the source, its own header and the changed headers it stands for, and the rules."""
+        names = [source, source.with_suffix(".h"), *(ROOT / name for name in sorted(headers)), ROOT / ".clang-tidy"]
+        return hashlib.sha256(b"\0".join(name.read_bytes() for name in names if name.exists())).hexdigest()
+
+    def first(self, chosen, compiled):
+        """`chosen` without what is known to be clean, what is owed first."""
+        self.owed = {name: headers for name, headers in self.owed.items() if ROOT / name in compiled}
+        owed = {ROOT / name: set(headers) for name, headers in self.owed.items()}
+        for path, headers in chosen.items():
+            owed.setdefault(path, set()).update(headers)
+        return {path: headers for path, headers in owed.items() if self.key(path, headers) not in self.clean}
+
+    def record(self, results):
+        """results: (path, headers, clean) of a run; those of 90 days ago are forgotten."""
+        for path, headers, clean in results:
+            name = str(path.relative_to(ROOT))
+            if clean:
+                self.clean[self.key(path, headers)] = int(time.time())
+                self.owed.pop(name, None)
+            else:
+                self.owed[name] = sorted(headers)
+        self.clean = {key: when for key, when in self.clean.items() if when > time.time() - 90 * 86400}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"clean": self.clean, "owed": self.owed}), encoding="utf-8")
+        temporary.replace(self.path)
 
 
 def clang_command(entry, headers):
@@ -76,7 +120,7 @@ def clang_command(entry, headers):
     for i, word in enumerate(words):
         if skip:
             skip = False
-        elif word in ("-fpch-preprocess", "-Winvalid-pch"):
+        elif word in ("-fpch-preprocess", "-Winvalid-pch", "-Werror"):
             pass
         elif word == "-include" and words[i + 1].endswith("cmake_pch.hxx"):
             plain = headers / f"{abs(hash(words[i + 1]))}.h"
@@ -117,31 +161,33 @@ def main():
         compiled = {pathlib.Path(entry["file"]).resolve(): entry for entry in json.load(file)}
     compiled = {path: entry for path, entry in compiled.items() if path.is_relative_to(ROOT) and not path.is_relative_to(database.parent.resolve())}
     base = None if options.files else find_base(options.base)
+    ledger = Ledger(cache_folder() / "tidy.json")
     if options.files:
-        files = [path for path in (pathlib.Path(name).resolve() for name in options.files) if path in compiled]
+        files = {path: set() for path in (pathlib.Path(name).resolve() for name in options.files) if path in compiled}
         print(f"{len(files)} of the {len(options.files)} files named are compiled here")
     else:
-        files = sources_to_check(changed_files(base), compiled)
-        print(f"{len(files)} source files to check: {'changed since ' + base[:12] if base else 'no base to compare with, so all of them'}", flush=True)
+        chosen = sources_to_check(changed_files(base), compiled)
+        files = ledger.first(chosen, compiled)
+        print(f"{len(files)} source files to check: {'changed since ' + base[:12] if base else 'no base to compare with, so all of them'}"
+              f", and {len(ledger.owed)} owed by earlier runs, less those known to be clean", flush=True)
 
     deadline = time.monotonic() + options.seconds
-    findings, unreached = 0, []
+    findings, unreached, results = 0, [], []
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         headers = pathlib.Path(folder)
         entries = [{**compiled[path], "command": clang_command(compiled[path], headers)} for path in files]
         (headers / "compile_commands.json").write_text(json.dumps(entries))
         for path, output in pool.map(lambda path: check(path, folder, deadline - time.monotonic()), files):
+            results.append((path, files[path], output == ""))
             if output is None:
                 unreached.append(str(path.relative_to(ROOT)))
             elif output:
                 findings += 1
                 print(output, flush=True)
+    ledger.record(results)
     print(f"clang-tidy: {len(files) - len(unreached)} files checked, {findings} with findings, {len(unreached)} NOT reached in {options.seconds:.0f} s")
     for name in unreached:
-        print(f"  not reached: {name}")
-    if findings and not base and not options.files:
-        print("there is no green commit to compare with: these findings do not fail the run, the next change of their files will")
-        return 0
+        print(f"  not reached, first in the next run: {name}")
     return 1 if findings else 0
 
 
