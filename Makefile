@@ -42,8 +42,7 @@ fuzz:  ## every parser under random input, SECONDS=n each (default 600); what is
 
 bench:  ## benchmarks on the CPU, ours and the peers' (bench/peers), in one run
 	@scripts/setup.sh build bench
-	@mkdir -p build && $(call configure,bench)
-	@cmake --build --preset bench -j $(JOBS)
+	@$(MAKE) --no-print-directory preset-bench
 	@bench/run.sh cpu
 
 gpu-test:  ## the tests that need an NVIDIA GPU (nvcc of CUDA 13 must be there)
@@ -51,6 +50,11 @@ gpu-test:  ## the tests that need an NVIDIA GPU (nvcc of CUDA 13 must be there)
 
 bench-gpu:  ## benchmarks on an NVIDIA GPU
 	@scripts/gpu.sh bench
+
+# Any preset of CMakePresets.json, all of it or some targets:   make preset-clang TARGETS="ithaca kernels_test"
+preset-%:
+	@mkdir -p build && $(call configure,$*)
+	@cmake --build --preset $* -j $(JOBS) $(if $(TARGETS),--target $(TARGETS))
 
 clean:  ## remove what was built; the cache folder and output/ stay
 	@rm -rf build

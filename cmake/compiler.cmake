@@ -1,9 +1,10 @@
 # Compiler flags, sanitizers, linker and compiler cache. Nothing here changes the meaning of the code.
 find_program(CCACHE ccache)
 if(CCACHE)
-  # Precompiled headers need these two to be cached safely (ccache manual, "Precompiled headers").
-  set(CMAKE_CXX_COMPILER_LAUNCHER
-      ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE})
+  # Precompiled headers need the sloppiness to be cached safely (ccache manual, "Precompiled headers"). Paths are taken relative to the base, so that
+  # another clone, or another build folder with the same flags, finds what was compiled before.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE})
 endif()
 find_program(MOLD mold)
 if(MOLD)
@@ -16,6 +17,8 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2")
 add_compile_options(-Wall -Wextra -Wno-unused-parameter -fno-math-errno)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-fpch-preprocess)  # lets ccache see through the precompiled header
+else()
+  add_compile_options("SHELL:-Xclang -fno-pch-timestamp")  # the precompiled header is the same file each time: ccache knows it again
 endif()
 
 if(ITHACA_FUZZ)

@@ -31,26 +31,35 @@ _imported_library(torch::c10 "${_torch}/lib/libc10.so")
 _imported_library(torch::cpu "${_torch}/lib/libtorch_cpu.so")
 target_include_directories(torch::cpu SYSTEM INTERFACE "${_torch}/include" "${_torch}/include/torch/csrc/api/include")
 target_compile_definitions(torch::cpu INTERFACE AT_PER_OPERATOR_HEADERS USE_DISTRIBUTED USE_C10D_GLOO)
-# at::parallel_for is a template of ATen's headers: without -fopenmp it compiles to a loop on one thread, silently. Linked is the OpenMP
-# runtime that libtorch itself loads: a second one would have threads and settings of its own.
-file(GLOB _gomp LIST_DIRECTORIES false "${_torch}/lib/libgomp*.so*")
-list(LENGTH _gomp _found)
-if(NOT _found EQUAL 1)
-  message(FATAL_ERROR "Expected one libgomp in ${_torch}/lib, found ${_found}: Ithaca's kernels must share libtorch's OpenMP runtime.")
+# at::parallel_for is a template of ATen's headers: without -fopenmp it compiles to a loop on one thread, silently. Two OpenMP runtimes in one
+# process would have threads and settings of their own, and half of the other's functions. GCC's code shares the one that libtorch itself loads.
+# Clang's code needs LLVM's, which also offers all of GCC's entry points: linked directly it is found before libtorch's, and serves libtorch too.
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  file(GLOB _openmp LIST_DIRECTORIES false "${_torch}/lib/libgomp*.so*")
+  list(LENGTH _openmp _found)
+  if(NOT _found EQUAL 1)
+    message(FATAL_ERROR "Expected one libgomp in ${_torch}/lib, found ${_found}: Ithaca's kernels must share libtorch's OpenMP runtime.")
+  endif()
+else()
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+  list(FILTER OpenMP_CXX_LIBRARIES INCLUDE REGEX "libomp")
+  list(GET OpenMP_CXX_LIBRARIES 0 _openmp)
 endif()
-_imported_library(torch::gomp "${_gomp}")
+_imported_library(torch::openmp "${_openmp}")
 target_compile_options(torch::cpu INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
-target_link_libraries(torch::cpu INTERFACE torch::c10 torch::gomp)
+target_link_libraries(torch::cpu INTERFACE torch::c10 torch::openmp)
 # The wheel's libtorch_cpu needs libcudart and libcupti (profiler); they lie beside it and are found by its own RPATH.
 target_link_options(torch::cpu INTERFACE -Wl,--allow-shlib-undefined)
 
 if(ITHACA_CUDA)
   set(CMAKE_CUDA_ARCHITECTURES 90a CACHE STRING "GPU architectures")
   find_package(CUDAToolkit 13 REQUIRED)
+  # The toolkit has it, or the wheels of a CUDA build.
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} "${TORCH_ROOT}/nvidia/nccl/include" REQUIRED)
   _imported_library(torch::c10_cuda "${_torch}/lib/libc10_cuda.so")
   _imported_library(torch::cuda "${_torch}/lib/libtorch_cuda.so")
   # For every file, with CUDA calls or without: the one precompiled header serves only files with the same definitions.
-  target_include_directories(torch::cpu SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  target_include_directories(torch::cpu SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS} ${NCCL_INCLUDE_DIR})
   target_compile_definitions(torch::cpu INTERFACE USE_CUDA USE_C10D_NCCL)
   # Its operators register themselves when loaded: never let the linker drop it.
   target_link_libraries(torch::cuda INTERFACE torch::cpu torch::c10_cuda)

@@ -18,9 +18,9 @@ packages_of() {
       libpcre2-dev libutf8proc-dev libhwy-dev libssl-dev libcairo2-dev libgtest-dev libgmock-dev fonts-dejavu-core ca-certificates python3-venv ;;
     demo) echo bible-kjv bible-kjv-text ;;
     lint) echo clang-format-14 clang-tidy-14 ;;
-    clang) # with the sanitizers' runtime of the version that the distribution calls clang
+    clang) # with the runtimes of OpenMP and the sanitizers of the version that the distribution calls clang
       # shellcheck source=/dev/null
-      (source /etc/os-release && case $VERSION_ID in 24.*) echo clang libclang-rt-18-dev ;; *) echo clang libclang-rt-dev ;; esac) ;;
+      (source /etc/os-release && case $VERSION_ID in 24.*) echo clang libomp-dev libclang-rt-18-dev ;; *) echo clang libomp-dev libclang-rt-dev ;; esac) ;;
     bench) echo libbenchmark-dev ;;
     oracle) echo g++ python3-venv bible-kjv bible-kjv-text ;;
     *) die "unknown part '$1': expected build, demo, lint, clang, bench or oracle" ;;
