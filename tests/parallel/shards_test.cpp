@@ -18,7 +18,9 @@ struct Model {
     int64_t next = 1;
     for (const auto& [name, sizes] : std::vector<std::pair<std::string, std::vector<int64_t>>>{
              {"a", {7, 30}}, {"frozen", {50}}, {"b", {3}}, {"c", {11, 13}}}) {
-      Parameter parameter{name, at::arange(next, next + c10::multiply_integers(sizes)).view(sizes).to(dtype)};
+      Parameter parameter;
+      parameter.name = name;
+      parameter.value = at::arange(next, next + c10::multiply_integers(sizes)).view(sizes).to(dtype);
       parameter.requires_grad = name != "frozen";
       next += parameter.value.numel();
       parameters.push_back(std::move(parameter));
