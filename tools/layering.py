@@ -37,7 +37,8 @@ SINGLE_DEVICE = {"base", "kernels", "nn", "models"}
 WORDS = [
     ("a single-device room knows no rank, mesh, process group or Communicator",
      r"\b(\w*_)?ranks?(_\w*)?\b|\bworld_size\b|\b\w*[mM]esh\w*\b|\bprocess_?group\w*|\bProcessGroup\w*|\bCommunicators?\b", SINGLE_DEVICE,
-     {"base/log.h": "a log line names its rank", "base/log.cpp": "a log line names its rank"}),
+     {"base/log.h": "a log line names its rank", "base/log.cpp": "a log line names its rank",
+      "base/rank_environment.h": "a value: launch reads it, comm needs it, and these two may not know each other"}),
     ("only comm names gloo, nccl or c10d", r"(?i)\b\w*(gloo|nccl|c10d)\w*", set(MAY_KNOW) - {"comm"}, {}),
     ("no static initialiser fills a registry", r"^\s*(static\s+)?(const\s+)?(bool|int|auto)\s+\w*regist\w*\s*(=|\{)", set(MAY_KNOW), {}),
     ("no mutable global", r"^(static|inline|extern|thread_local)\s+(?!const\b|constexpr\b|inline\b)[\w:<>,\s*&]+?\b\w+\s*(=[^=].*|\{\}|)\s*;$", set(MAY_KNOW), {}),

@@ -7,58 +7,29 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/json.h"
+#include "ithaca/base/limits.h"
+#include "ithaca/base/signals.h"
+#include "ithaca/launch/engine_command.h"
 
 namespace ithaca {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Variables = std::map<std::string, std::string>;
 
-// How libgomp waits: never spinning, so that ranks which share cores do not take them from each other. And
-// c10d's own log is off: it prints stack traces of what our one summary says. The user's own values stay.
-void add_library_defaults(Variables& variables) {
-  if (!std::getenv("TORCH_CPP_LOG_LEVEL")) variables["TORCH_CPP_LOG_LEVEL"] = "FATAL";
-  if (!std::getenv("OMP_WAIT_POLICY")) variables["OMP_WAIT_POLICY"] = "passive";
-  if (!std::getenv("GOMP_SPINCOUNT")) variables["GOMP_SPINCOUNT"] = "0";
-}
-
-// This process's environment with `changes`, and argv: everything exec needs, made before the fork.
-class Command {
- public:
-  Command(const SpawnOptions& options, const Variables& changes) {
-    words_.push_back(options.program);
-    words_.insert(words_.end(), options.arguments.begin(), options.arguments.end());
-    for (char** entry = environ; *entry; ++entry) {
-      const std::string text = *entry;
-      if (!changes.contains(text.substr(0, text.find('=')))) settings_.push_back(text);
-    }
-    for (const auto& [name, value] : changes) settings_.push_back(name + "=" + value);
-    for (std::string& word : words_) argv_.push_back(word.data());
-    for (std::string& setting : settings_) environment_.push_back(setting.data());
-    argv_.push_back(nullptr);
-    environment_.push_back(nullptr);
-  }
-  Command(const Command&) = delete;
-  Command& operator=(const Command&) = delete;
-  void exec() const { execve(argv_[0], argv_.data(), environment_.data()); }
-
- private:
-  std::vector<std::string> words_, settings_;
-  std::vector<char*> argv_, environment_;
-};
-
+constexpr double kSecondSignalSeconds = 3;  // until ranks that a second signal did not end are killed
 struct Listener {
   int fd = -1, port = 0;
 };
@@ -79,48 +50,41 @@ Listener listen_on_loopback() {
   return listener;
 }
 
-// Keeps SIGTERM, SIGINT and SIGCHLD for sigtimedwait while it lives.
+// Keeps the stop signals and SIGCHLD for sigtimedwait while it lives.
 class HeldSignals {
  public:
-  HeldSignals() {
-    sigemptyset(&set_);
-    for (const int signal : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&set_, signal);
+  HeldSignals() : set_(stop_signals()) {
+    sigaddset(&set_, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set_, &before_);
   }
   ~HeldSignals() { restore(); }
   void restore() const { sigprocmask(SIG_SETMASK, &before_, nullptr); }
-  // A signal that came within `seconds`, or 0; `from_terminal`: the kernel sent it to the whole foreground
-  // group, children included.
-  int wait(double seconds, bool& from_terminal) const {
+  // A signal that came within `seconds`, or 0.
+  int wait(double seconds, siginfo_t& info) const {
     const auto whole = static_cast<time_t>(seconds);
     const timespec time{whole, static_cast<long>((seconds - static_cast<double>(whole)) * 1e9)};
-    siginfo_t info{};
-    const int signal = sigtimedwait(&set_, &info, &time);
-    from_terminal = info.si_code == SI_KERNEL;
-    return signal > 0 ? signal : 0;
+    return std::max(0, sigtimedwait(&set_, &info, &time));
   }
 
  private:
-  sigset_t set_{}, before_{};
+  sigset_t set_, before_{};
 };
-
-// The engine asks for SIGTERM and SIGINT between the steps of a training. One that comes before it does,
-// while its libraries load, must wait for it: blocked signals stay pending, across exec too.
-void hold_stop_signals(const SpawnOptions& options) {
-  if (options.arguments.empty() || options.arguments.front() != "train") return;
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT}) sigaddset(&signals, signal);
-  sigprocmask(SIG_BLOCK, &signals, nullptr);
-}
 
 struct Child {
   pid_t pid = 0;
-  std::optional<int> code;  // 128 + signal if it was killed
+  std::optional<int> code;  // 128 + signal if it was killed, kRankFailed if nobody can tell any more
   bool killed_by_us = false;
 };
 
-std::string describe(int code) {
+// What the kernel's count of processes that were ended for want of memory says about one that was killed.
+std::string memory_remark(const std::optional<uint64_t>& before, const std::optional<uint64_t>& after) {
+  if (!before || !after) return "; out of memory?";
+  if (*after == *before) return "";
+  const MemoryLimits limits = memory_limits();
+  return str("; out of memory: the kernel ended it, ", limits.words(limits.total()));
+}
+
+std::string describe(int code, const std::string& remark_of_a_kill) {
   switch (code) {
     case kUserMistake:
       return "exit code 2, a mistake in settings or files";
@@ -135,12 +99,13 @@ std::string describe(int code) {
   }
   if (code <= 128) return str("exit code ", code);
   return str("killed by signal ", code - 128, " (", strsignal(code - 128), ")",
-             code - 128 == SIGKILL ? "; out of memory?" : "");
+             code - 128 == SIGKILL ? remark_of_a_kill : "");
 }
 
 class Family {
  public:
-  explicit Family(const SpawnOptions& options) : options_(options), errors_(make_error_folder()) {}
+  explicit Family(const SpawnOptions& options)
+      : options_(options), errors_(make_error_folder()), oom_kills_(ControlGroups().oom_kills()) {}
   ~Family() {
     std::error_code ignored;
     std::filesystem::remove_all(errors_, ignored);
@@ -157,15 +122,23 @@ class Family {
 
   int see_to_the_end(const HeldSignals& signals) {
     std::optional<Clock::time_point> kill_at;
+    const auto kill_within = [&](double seconds) {
+      const auto at =
+          Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+      if (!kill_at || at < *kill_at) kill_at = at;
+    };
     while (alive() > 0) {
-      bool from_terminal = false;
-      const int signal = signals.wait(0.1, from_terminal);
-      if ((signal == SIGTERM || signal == SIGINT) && !from_terminal) forward(signal);
-      reap();
-      if (!failed_.empty() && !kill_at) {
-        kill_at = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                     std::chrono::duration<double>(options_.grace_seconds));
+      siginfo_t info{};
+      if (const int signal = signals.wait(0.1, info); signal != 0 && signal != SIGCHLD) {
+        const bool asked = stops_.any(), asked_again = stops_.again();
+        stops_.note(info.si_pid == getppid(), Clock::now());
+        // A signal from the terminal has gone to the whole foreground group, children included.
+        if (info.si_code != SI_KERNEL && (!asked || stops_.again())) forward(signal);
+        if (stops_.again() && !asked_again) kill_within(kSecondSignalSeconds);
       }
+      const bool had_failed = !failed_.empty();
+      reap();
+      if (!failed_.empty() && !had_failed) kill_within(options_.grace_seconds);
       if (kill_at && Clock::now() >= *kill_at) kill_rest();
     }
     return outcome();
@@ -173,9 +146,16 @@ class Family {
 
  private:
   static std::filesystem::path make_error_folder() {
-    std::string pattern = std::filesystem::temp_directory_path() / "ithaca_ranks_XXXXXX";
+    std::error_code error;
+    const std::filesystem::path folder = std::filesystem::temp_directory_path(error);
+    const char* variable = std::getenv("TMPDIR");
+    if (error)
+      throw UserError(str("TMPDIR is ", variable ? variable : "not set, and /tmp is missing", ": ",
+                          error.message(), ". Set TMPDIR to a folder for small files."));
+    std::string pattern = folder / "ithaca_ranks_XXXXXX";
     if (!mkdtemp(pattern.data()))
-      throw UserError(str("cannot make a folder in ", pattern, ": ", std::strerror(errno), ". Set TMPDIR."));
+      throw UserError(str("cannot make a folder in ", folder.string(), ": ", std::strerror(errno),
+                          ". Set TMPDIR to a folder for small files."));
     return pattern;
   }
   std::filesystem::path error_file(std::size_t rank) const { return errors_ / std::to_string(rank); }
@@ -191,20 +171,21 @@ class Family {
                            {"OMP_NUM_THREADS", std::to_string(options_.threads_per_rank)},
                            {"TORCHELASTIC_ERROR_FILE", error_file(static_cast<std::size_t>(rank))}};
     if (rank == 0) variables["ITHACA_LISTEN_FD"] = std::to_string(listener.fd);
-    add_library_defaults(variables);
-    const Command command(options_, variables);
+    const EngineCommand command(options_, std::move(variables));
+    const sigset_t stops = stop_signals();
     const pid_t parent = getpid();
     const pid_t pid = fork();
     if (pid < 0) {
       const std::string cause = std::strerror(errno);
       kill_rest();
-      throw CommunicationError(str("cannot start rank ", rank, ": ", cause));
+      throw CommunicationError(str("cannot start rank ", rank, ": ", cause,
+                                   " (the number of processes may be limited: ulimit -u, pids.max)"));
     }
     if (pid > 0) return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(127);  // the parent died before prctl
     signals.restore();
-    hold_stop_signals(options_);
+    sigprocmask(SIG_BLOCK, &stops, nullptr);  // one that comes while libraries load waits for StopSignal
     if (rank == 0) fcntl(listener.fd, F_SETFD, 0);
     command.exec();
     _exit(127);
@@ -213,6 +194,12 @@ class Family {
   std::size_t alive() const {
     std::size_t count = 0;
     for (const Child& child : children_) count += child.code ? 0 : 1;
+    return count;
+  }
+
+  std::size_t killed() const {
+    std::size_t count = 0;
+    for (const Child& child : children_) count += child.killed_by_us ? 1 : 0;
     return count;
   }
 
@@ -226,8 +213,12 @@ class Family {
     for (std::size_t rank = 0; rank < children_.size(); ++rank) {
       Child& child = children_[rank];
       int status = 0;
-      if (child.code || waitpid(child.pid, &status, WNOHANG) != child.pid) continue;
-      child.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+      if (child.code) continue;
+      const pid_t ended = waitpid(child.pid, &status, WNOHANG);
+      if (ended == 0 || (ended < 0 && errno != ECHILD)) continue;
+      child.code = ended < 0           ? kRankFailed  // somebody else has reaped it
+                   : WIFEXITED(status) ? WEXITSTATUS(status)
+                                       : 128 + WTERMSIG(status);
       if (*child.code != kDone && *child.code != kStoppedAndSaved && !child.killed_by_us)
         failed_.push_back(rank);
     }
@@ -264,12 +255,26 @@ class Family {
     return mistake;
   }
 
+  // Ranks that were stopped by a signal take the others with them, who then end with 4.
+  std::optional<std::size_t> stopped() const {
+    for (const std::size_t rank : failed_)
+      if (*children_[rank].code != kRankFailed) return std::nullopt;
+    for (std::size_t rank = 0; rank < children_.size(); ++rank)
+      if (*children_[rank].code == kStoppedAndSaved) return rank;
+    return std::nullopt;
+  }
+
   int outcome() const {
+    if (const std::optional<std::size_t> rank = stopped()) {
+      if (const std::string cause = cause_of(*rank); !cause.empty())
+        std::cerr << "ithaca: " << cause << std::endl;
+      return kStoppedAndSaved;
+    }
     if (failed_.empty()) {
-      for (const Child& child : children_) {
-        if (*child.code == kStoppedAndSaved) return kStoppedAndSaved;
-      }
-      return kDone;
+      if (killed() == 0) return kDone;
+      std::cerr << "ithaca: stopped by a second signal; " << killed() << " rank(s) did not end within "
+                << kSecondSignalSeconds << " s and were killed; the newest checkpoint stands" << std::endl;
+      return kStoppedAndSaved;
     }
     // Ranks that fail with 4 mostly follow another's failure, and both may end between two looks: name the
     // other one.
@@ -282,12 +287,11 @@ class Family {
       std::cerr << "ithaca: error: " << mistake << std::endl;
       return kUserMistake;
     }
-    std::size_t killed = 0;
-    for (const Child& child : children_) killed += child.killed_by_us ? 1 : 0;
     std::cerr << "ithaca: rank " << first << " of " << children_.size() << " failed ("
-              << describe(*children_[first].code) << ")" << (cause.empty() ? "" : ": ") << cause;
-    if (killed > 0)
-      std::cerr << "\n  " << killed << " other rank(s) did not end within " << options_.grace_seconds
+              << describe(*children_[first].code, memory_remark(oom_kills_, ControlGroups().oom_kills()))
+              << ")" << (cause.empty() ? "" : ": ") << cause;
+    if (killed() > 0)
+      std::cerr << "\n  " << killed() << " other rank(s) did not end within " << options_.grace_seconds
                 << " s and were killed";
     std::cerr << std::endl;
     return *children_[first].code;
@@ -295,46 +299,21 @@ class Family {
 
   const SpawnOptions& options_;
   std::filesystem::path errors_;
-  std::vector<Child> children_;      // by rank
-  std::vector<std::size_t> failed_;  // in order of their ends
+  std::vector<Child> children_;        // by rank
+  std::vector<std::size_t> failed_;    // in order of their ends
+  std::optional<uint64_t> oom_kills_;  // before the ranks started
+  StopRequests stops_;
 };
-
-// torchrun sets OMP_NUM_THREADS to 1 in each of several ranks where the user has set nothing; a 1 of the
-// user's own looks the same there.
-bool user_has_set_threads() {
-  const char* threads = std::getenv("OMP_NUM_THREADS");
-  return threads && *threads && !(std::getenv("TORCHELASTIC_RUN_ID") && std::string(threads) == "1");
-}
-
-void check(const SpawnOptions& options) {
-  if (options.nproc < 1) throw UserError(str("nproc is ", options.nproc, ", expected at least 1"));
-  if (options.threads_per_rank < 1)
-    throw UserError(str("threads per rank: ", options.threads_per_rank, ", expected at least 1"));
-  if (access(options.program.c_str(), X_OK) != 0) {
-    throw UserError(str("cannot run ", options.program.string(), ": ", std::strerror(errno),
-                        ". Is the installation whole?"));
-  }
-}
 
 }  // namespace
 
 int spawn_ranks(const SpawnOptions& options) {
-  check(options);
+  check_spawn_options(options);
+  set_signal_dispositions();
   const HeldSignals signals;
   Family family(options);
   family.start(signals);
   return family.see_to_the_end(signals);
-}
-
-void exec_engine(const SpawnOptions& options) {
-  check(options);
-  Variables variables;
-  if (!user_has_set_threads()) variables["OMP_NUM_THREADS"] = std::to_string(options.threads_per_rank);
-  add_library_defaults(variables);
-  const Command command(options, variables);
-  hold_stop_signals(options);
-  command.exec();
-  throw UserError(str("cannot run ", options.program.string(), ": ", std::strerror(errno)));
 }
 
 }  // namespace ithaca
