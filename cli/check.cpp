@@ -4,9 +4,9 @@
 
 #include "cli/check_layout.h"
 #include "cli/commands.h"
+#include "cli/ranks_here.h"
 #include "ithaca/base/error.h"
 #include "ithaca/config/settings.h"
-#include "ithaca/launch/environment.h"
 
 namespace fs = std::filesystem;
 
@@ -76,15 +76,14 @@ int run_check(const Words& words) {
     throw UserError("check: expected a settings file, such as: ithaca check cfg run.yaml --nproc 2");
   Problems problems;
   const ResolvedSettings settings = resolve_settings(given.file, given.arguments, problems);
-  const RankEnvironment environment = read_rank_environment();
-  const bool launched = environment.source != "single";
-  const int64_t local_ranks =
-      launched ? environment.local_world_size : std::max<int64_t>(1, settings.values.nproc);
-  const int64_t world_size = launched ? environment.world_size : local_ranks;
-  check_settings(settings, world_size, problems, "train");
+  const RanksHere ranks = ranks_here(settings, "train", problems);
+  check_settings(settings, ranks.world_size, problems, "train");
+  check_limits(settings, ranks, problems);
   check_output_dir(settings, problems);
   std::fputs(settings_to_yaml(settings).c_str(), stdout);
-  print_plan(settings, world_size, local_ranks, problems);
+  print_plan(settings, ranks.world_size, ranks.local_ranks, problems);
+  if (!ranks.environment.remark.empty() && ranks.local_ranks == 1)
+    std::printf("  note           %s\n", ranks.environment.remark.c_str());
   for (const std::string& note : settings.notes) std::printf("  note           %s\n", note.c_str());
   std::fflush(stdout);  // before the problems on the other stream
   problems.throw_if_any(str(given.file.string(), " cannot be run:"));

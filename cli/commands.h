@@ -27,7 +27,4 @@ struct Recipe {
 };
 std::span<const Recipe> recipes();
 
-// Logical processors that this process may use.
-int available_cores();
-
 }  // namespace ithaca

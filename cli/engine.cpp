@@ -5,12 +5,16 @@
 #include <c10/util/Logging.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <new>
 
 #include "cli/engine_commands.h"
+#include "ithaca/base/limits.h"
+#include "ithaca/base/signals.h"
 #include "ithaca/comm/process_world.h"
 
 namespace fs = std::filesystem;
@@ -34,16 +38,18 @@ ResolvedSettings checked_settings(const std::string& command, const std::vector<
 
 std::unique_ptr<ProcessWorld> connect(const Settings& settings, const RankEnvironment& environment) {
   ProcessWorldOptions options;
-  options.rank = environment.rank;
-  options.world_size = environment.world_size;
-  options.local_world_size = environment.local_world_size;
-  options.master_addr = environment.master_addr;
-  options.master_port = environment.master_port;
-  options.listen_fd = environment.listen_fd;
-  options.join_agent_store = environment.agent_store;
-  options.restart_count = environment.restart_count;
+  options.ranks = environment;
   options.timeout = std::chrono::milliseconds(static_cast<int64_t>(settings.ddp_timeout * 1000));
+  options.say = [rank = environment.rank](const std::string& line) {
+    std::fprintf(stderr, "ithaca: rank %d is %s\n", rank, line.c_str());
+  };
   return ProcessWorld::connect(options);
+}
+
+// Descriptors of this process itself, and for each other rank: one that watches it, or a socket a group.
+void check_open_files(const RankEnvironment& environment) {
+  constexpr uint64_t kOwn = 24, kPerRank = 8;
+  raise_open_files(kOwn + kPerRank * static_cast<uint64_t>(environment.world_size - 1));
 }
 
 int run(const std::string& command, const EngineContext& context) {
@@ -75,6 +81,25 @@ int run(const std::string& command, const EngineContext& context) {
   _exit(code);
 }
 
+// The end of a process that was told to stop while there was nothing to save, or told so twice. Also called
+// beside the main thread, which may be anywhere: nothing that it may hold is waited for.
+[[noreturn]] void stop_now(const std::string& why, const RankEnvironment& environment) {
+  if (environment.local_rank == 0 && !std::getenv("ITHACA_SPAWNED")) {
+    const std::string line = str("ithaca: ", why, "\n");
+    [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, line.data(), line.size());
+  }
+  write_elastic_error(why);
+  _exit(kStoppedAndSaved);
+}
+
+// What the system refused, in words that name the limits it works under.
+std::string out_of_memory(const std::string& what) {
+  const MemoryLimits limits = memory_limits();
+  const uint64_t least = std::min(limits.total(), limits.process.value_or(limits.total()));
+  return str("out of memory (", what, "); ", limits.words(least),
+             ". Use a shorter cutoff_len, a smaller batch, gradient_checkpointing, or more ranks");
+}
+
 // output_dir/logs/rank_R.log for the commands that have an output folder.
 std::unique_ptr<Logger> make_logger(const Settings& settings, const RankEnvironment& environment) {
   fs::path file;
@@ -93,13 +118,20 @@ int engine(const std::string& command, const std::vector<std::string>& words) {
   RankEnvironment environment;
   std::unique_ptr<ProcessWorld> world;
   std::unique_ptr<Logger> logger;
+  std::unique_ptr<StopSignal> stop;
   const auto end = [&](int code, const std::string& what) {
+    // Where all ranks were told to stop, those that end first fail the others.
+    const bool stopped =
+        code == kStoppedAndSaved || (code == kRankFailed && stop && stop->ends_the_process());
+    if (stopped && world) world->announce_failure("stopped by a signal");
+    if (stopped) stop_now(code == kStoppedAndSaved ? what : "stopped by a signal", environment);
     fail(code, what, environment, world.get(), logger.get());
   };
   try {
-    std::unique_ptr<StopSignal> stop;  // before any thread exists
-    if (command == "train") stop = std::make_unique<StopSignal>();
     environment = read_rank_environment();
+    // before any thread exists
+    stop = std::make_unique<StopSignal>([&](const std::string& why) { stop_now(why, environment); });
+    check_open_files(environment);
     const ResolvedSettings settings = checked_settings(command, words, environment);
     at::init_num_threads();
     if (settings.values.threads_per_rank > 0)
@@ -108,13 +140,17 @@ int engine(const std::string& command, const std::vector<std::string>& words) {
     logger = make_logger(settings.values, environment);
     logger->note("CPU tensors travel by " + world->transport());
     for (const std::string& note : settings.notes) logger->info(note);
-    const int code = run(command, {settings, environment, world->world(), *logger, stop.get()});
+    const int code = run(command, {settings, environment, world->world(), *logger, *stop});
     world->finish();
     return code;
   } catch (const Error& error) {
     end(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    end(kUserMistake, out_of_memory("an allocation was refused"));
   } catch (const c10::Error& error) {
-    end(kInternal, error.what_without_backtrace());
+    const std::string what = error.what_without_backtrace();
+    const bool memory = what.find("can't allocate memory") != std::string::npos;
+    end(memory ? kUserMistake : kInternal, memory ? out_of_memory(what.substr(0, what.find('\n'))) : what);
   } catch (const std::exception& error) {
     end(kInternal, error.what());
   }
@@ -125,6 +161,7 @@ int engine(const std::string& command, const std::vector<std::string>& words) {
 }  // namespace ithaca
 
 int main(int argc, char** argv) {
+  ithaca::set_signal_dispositions();
   if (argc < 2) {
     std::fprintf(stderr, "ithaca-engine is started by `ithaca train | eval | generate`\n");
     return ithaca::kUserMistake;

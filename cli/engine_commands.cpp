@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 namespace ithaca {
 
 int train_command(const EngineContext& context) {
-  return train({context.settings, context.environment, context.world, context.logger, *context.stop});
+  return train({context.settings, context.environment, context.world, context.logger, context.stop});
 }
 
 int eval_command(const EngineContext& context) {

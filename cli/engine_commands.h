@@ -9,7 +9,7 @@ struct EngineContext {
   const RankEnvironment& environment;
   Communicator& world;
   Logger& logger;
-  StopSignal* stop;  // train only
+  StopSignal& stop;
 };
 
 int train_command(const EngineContext& context);

@@ -1,5 +1,6 @@
 // What a bug report needs. Of the environment only the variables named here are shown, never all of it: it
 // may hold secrets.
+#include <sys/resource.h>
 #include <sys/utsname.h>
 
 #include <cstdio>
@@ -10,6 +11,7 @@
 
 #include "cli/commands.h"
 #include "ithaca/base/error.h"
+#include "ithaca/base/limits.h"
 #include "ithaca/launch/environment.h"
 
 namespace ithaca {
@@ -41,15 +43,40 @@ std::string cpu_features() {
   return found.empty() ? "none that matter here" : found;
 }
 
-std::string gib(const std::string& kib) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f GiB", std::strtod(kib.c_str(), nullptr) / (1 << 20));
+uint64_t memory_bytes(const std::string& key) {
+  return std::strtoull(proc_value("/proc/meminfo", key).c_str(), nullptr, 10) * 1024;
+}
+
+std::string cores() {
+  const CpuLimits limits = cpu_limits();
+  std::string text = str(limits.cores(), " usable by this process");
+  if (limits.cores() < limits.allowed)
+    text += str(" (a CPU quota of ", *limits.quota, " on ", limits.allowed, " processors)");
+  return text;
+}
+
+std::string memory() {
+  const MemoryLimits limits = memory_limits();
+  std::string text =
+      gibibytes(memory_bytes("MemTotal")) + ", available " + gibibytes(memory_bytes("MemAvailable"));
+  if (limits.group) text += ", limit of this container " + gibibytes(*limits.group);
+  if (limits.process) text += ", of a process " + gibibytes(*limits.process) + " (ulimit -v)";
+  return text;
+}
+
+std::string files() {
+  rlimit open_files{};
+  getrlimit(RLIMIT_NOFILE, &open_files);
+  std::string text = str("open at a time ", open_files.rlim_max);
+  if (const std::optional<uint64_t> largest = file_size_limit())
+    text += str(", none beyond ", gibibytes(*largest), " (ulimit -f)");
   return text;
 }
 
 std::string launcher() {
   try {
     const RankEnvironment found = read_rank_environment();
+    if (!found.remark.empty()) return "none (one process): " + found.remark;
     if (found.source == "single") return "none (one process)";
     return str(found.source, ": rank ", found.rank, " of ", found.world_size, ", local ", found.local_rank,
                " of ", found.local_world_size, ", meeting at ", found.master_addr, ":", found.master_port);
@@ -77,9 +104,9 @@ int run_env(const Words& words) {
   line("system", str(system.sysname, " ", system.release, " ", system.machine));
   line("processor", proc_value("/proc/cpuinfo", "model name"));
   line("features", cpu_features());
-  line("cores", str(available_cores(), " usable by this process"));
-  line("memory", gib(proc_value("/proc/meminfo", "MemTotal")) + ", available " +
-                     gib(proc_value("/proc/meminfo", "MemAvailable")));
+  line("cores", cores());
+  line("memory", memory());
+  line("files", files());
   line("nvidia driver", nvidia_driver());
   line("launcher", launcher());
   for (const char* name : {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ATEN_CPU_CAPABILITY",

@@ -1,5 +1,6 @@
 // `ithaca`: the front program. It does not load libtorch, so that help, check, list-cfg, tokenize and every
 // refusal answer at once; train, eval and generate go on in `ithaca-engine`, which lies beside it.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <functional>
@@ -48,6 +49,7 @@ int dispatch(const Words& words) {
 }  // namespace ithaca
 
 int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of that write
   int code = ithaca::kInternal;
   std::string message;
   try {

@@ -1,14 +1,11 @@
-#include <sched.h>
-
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <thread>
 
 #include "cli/commands.h"
+#include "cli/ranks_here.h"
 #include "ithaca/base/error.h"
+#include "ithaca/base/signals.h"
 #include "ithaca/config/settings.h"
-#include "ithaca/launch/environment.h"
 #include "ithaca/launch/spawn.h"
 
 namespace fs = std::filesystem;
@@ -56,44 +53,30 @@ void say_that_gpus_are_not_used() {
 
 }  // namespace
 
-int available_cores() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
-
 int run_engine(const std::string& command, const Words& words) {
+  set_signal_dispositions();
   const SettingsArguments given = split_arguments(words);
   explain_missing_recipe(given.file);
   Problems problems;
   const ResolvedSettings settings = resolve_settings(given.file, given.arguments, problems);
-  const Settings& s = settings.values;
-  const RankEnvironment environment = read_rank_environment();
-  const bool launched = environment.source != "single";
-  const int64_t local_ranks = launched ? environment.local_world_size : std::max<int64_t>(1, s.nproc);
-  const int64_t world_size = launched ? environment.world_size : local_ranks;
-  // a recipe may carry nproc for runs without a launcher; only on the command line it contradicts the
-  // launcher
-  const bool nproc_on_command_line =
-      settings.is_given("nproc") && settings.origin.at("nproc").find(':') == std::string::npos;
-  if (launched && nproc_on_command_line && s.nproc > 0 && s.nproc != local_ranks)
-    problems.add(str(settings.as_typed("nproc"), ": this process is one of ", local_ranks, " that ",
-                     environment.source, " started here; leave nproc out under a launcher"));
-  check_settings(settings, world_size, problems, command);
-  check_model(settings, world_size, problems);
-  if (command == "train" && environment.rank == 0) check_output_dir(settings, problems);
+  const RanksHere ranks = ranks_here(settings, command, problems);
+  const bool leads = ranks.environment.rank == 0;
+  check_settings(settings, ranks.world_size, problems, command);
+  check_model(settings, ranks.world_size, problems);
+  if (command == "train" && ranks.environment.local_rank == 0) check_limits(settings, ranks, problems);
+  if (command == "train" && leads) check_output_dir(settings, problems);
   problems.throw_if_any(str("`ithaca ", command, "` cannot start:"));
 
-  if (command == "train" && environment.rank == 0) say_that_gpus_are_not_used();
+  if (command == "train" && leads) say_that_gpus_are_not_used();
+  if (command != "generate" && !ranks.environment.remark.empty() && ranks.local_ranks == 1)
+    std::fprintf(stderr, "ithaca: note: %s\n", ranks.environment.remark.c_str());
   SpawnOptions options;
-  options.nproc = static_cast<int>(local_ranks);
-  options.threads_per_rank = static_cast<int>(
-      s.threads_per_rank > 0 ? s.threads_per_rank : std::max<int64_t>(1, available_cores() / local_ranks));
+  options.nproc = static_cast<int>(ranks.local_ranks);
+  options.threads_per_rank = ranks.threads_per_rank;
   options.program = engine_program();
   options.arguments = words;
   options.arguments.insert(options.arguments.begin(), command);
-  if (launched || local_ranks == 1) exec_engine(options);
+  if (ranks.launched || ranks.local_ranks == 1) exec_engine(options);
   const int code = spawn_ranks(options);
   return code > 128 ? kRankFailed : code;  // a rank was killed by a signal; the summary has named it
 }

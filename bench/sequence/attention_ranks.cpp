@@ -93,12 +93,7 @@ void run_rank(const Arguments& a) {
   const RankEnvironment environment = read_rank_environment();
   if (environment.world_size == 1) return time_and_print(a, *single_rank_world(), "none");
   ProcessWorldOptions options;
-  options.rank = environment.rank;
-  options.world_size = environment.world_size;
-  options.local_world_size = environment.local_world_size;
-  options.master_addr = environment.master_addr;
-  options.master_port = environment.master_port;
-  options.listen_fd = environment.listen_fd;
+  options.ranks = environment;
   const auto world = ProcessWorld::connect(options);
   time_and_print(a, world->world(), world->transport());
   world->finish();

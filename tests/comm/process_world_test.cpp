@@ -1,5 +1,5 @@
-// Real processes over Gloo: this program starts itself again as the ranks. A child runs one role and leaves
-// its findings in a file.
+// Ranks as real processes, which read each other's memory or talk over Gloo: this program starts itself again as
+// the ranks. A child runs one role and leaves its findings in a file.
 #include "ithaca/comm/process_world.h"
 
 #include <ATen/ops/full.h>
@@ -115,13 +115,13 @@ const std::map<std::string, std::string (*)(ProcessWorld&)> kRoles = {
 // argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE RESTART_COUNT SHARE_MEMORY
 int child(char** argv) {
   ProcessWorldOptions options;
-  options.rank = std::stoi(argv[3]);
-  options.world_size = options.local_world_size = std::stoi(argv[4]);
-  options.master_port = std::stoi(argv[5]);
-  options.listen_fd = std::stoi(argv[6]);
-  options.join_agent_store = std::string(argv[7]) == "1";
+  options.ranks.rank = options.ranks.local_rank = std::stoi(argv[3]);
+  options.ranks.world_size = options.ranks.local_world_size = std::stoi(argv[4]);
+  options.ranks.master_port = std::stoi(argv[5]);
+  options.ranks.listen_fd = std::stoi(argv[6]);
+  options.ranks.agent_store = std::string(argv[7]) == "1";
   options.timeout = std::chrono::milliseconds(std::stoi(argv[8]));
-  options.restart_count = std::stoi(argv[10]);
+  options.ranks.restart_count = std::stoi(argv[10]);
   options.share_memory = std::string(argv[11]) == "1";
   const auto leave = [&](const std::string& findings, int code) {
     std::ofstream(argv[9], std::ios::binary) << findings;

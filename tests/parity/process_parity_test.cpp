@@ -27,12 +27,7 @@ const std::vector<Case> kCases = {
 int rank_main(const Case& c) {
   const RankEnvironment environment = read_rank_environment();
   ProcessWorldOptions options;
-  options.rank = environment.rank;
-  options.world_size = environment.world_size;
-  options.local_world_size = environment.local_world_size;
-  options.master_addr = environment.master_addr;
-  options.master_port = environment.master_port;
-  options.listen_fd = environment.listen_fd;
+  options.ranks = environment;
   options.timeout = std::chrono::seconds(60);
   const auto world = ProcessWorld::connect(options);
   const std::vector<std::string> lines = differences(run_rank(c, world->world()), run_single(c));

@@ -1,56 +1,21 @@
 #include "ithaca/comm/local_transport.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <climits>
 #include <cstring>
-#include <fstream>
 #include <functional>
-#include <random>
+#include <numeric>
+#include <sstream>
 #include <utility>
 
 #include "ithaca/base/error.h"
 #include "ithaca/comm/local_world.h"
+#include "ithaca/comm/process_memory.h"
 
 namespace ithaca {
 namespace {
-
-class Segment {
- public:
-  Segment(const std::string& name, std::size_t bytes, bool create) : bytes_(bytes) {
-    const int fd = shm_open(name.c_str(), O_RDWR | (create ? O_CREAT | O_EXCL : 0), 0600);
-    if (fd < 0 || (create && ftruncate(fd, static_cast<off_t>(bytes)) != 0)) {
-      error_ = ithaca::str("shared memory: ", std::strerror(errno));
-      if (fd >= 0) close(fd);
-      return;
-    }
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED) {
-      error_ = ithaca::str("shared memory: ", std::strerror(errno));
-    } else {
-      memory_ = memory;
-    }
-    close(fd);
-  }
-  ~Segment() {
-    if (memory_) munmap(memory_, bytes_);
-  }
-  Segment(const Segment&) = delete;
-  Segment& operator=(const Segment&) = delete;
-
-  LocalChannel* channels() const { return static_cast<LocalChannel*>(memory_); }
-  const std::string& error() const { return error_; }
-
- private:
-  std::size_t bytes_;
-  void* memory_ = nullptr;
-  std::string error_;
-};
 
 template <class Posted>
 class LocalMessage : public Message {
@@ -97,98 +62,99 @@ class LocalTransport : public MessageTransport {
   uint64_t group_;
 };
 
-// What tells whether two processes can reach each other's memory by number.
-std::string machine_identity() {
-  std::array<char, PATH_MAX> space{};
-  if (readlink("/proc/self/ns/pid", space.data(), space.size() - 1) < 0) return "";
-  std::string boot;
-  if (!(std::ifstream("/proc/sys/kernel/random/boot_id") >> boot)) return "";
-  return ithaca::str(boot, " ", space.data(), " ", geteuid());
-}
-
 using Bytes = std::vector<uint8_t>;
-void put(c10d::Store& store, const std::string& key, const std::string& text) {
-  store.set(key, Bytes(text.begin(), text.end()));
-}
-std::string take(c10d::Store& store, const std::string& key) {
-  const Bytes bytes = store.get(key);
-  return {bytes.begin(), bytes.end()};
-}
 
-// Everybody's `mine`, by rank.
-std::vector<std::string> share(c10d::Store& store, const std::string& what, const std::string& mine, int rank,
-                               int size) {
-  put(store, ithaca::str("local/", what, "/", rank), mine);
-  std::vector<std::string> all;
-  for (int r = 0; r < size; ++r) all.push_back(take(store, ithaca::str("local/", what, "/", r)));
-  return all;
-}
+// What the ranks of one machine tell each other through the store while they set up.
+class Handshake {
+ public:
+  Handshake(c10d::Store& store, std::chrono::milliseconds timeout, int rank, int size, const WaitHooks& hooks)
+      : store_(store), timeout_(timeout), rank_(rank), size_(size), hooks_(hooks) {}
 
-std::string random_name() {
-  std::random_device source;
-  std::string name = "/ithaca-";
-  for (int i = 0; i < 4; ++i) name += ithaca::str(source(), i < 3 ? "-" : "");
-  return name;
-}
+  // Everybody's `mine`, by rank.
+  std::vector<std::string> share(const std::string& what, const std::string& mine) {
+    store_.set(key(what, rank_), Bytes(mine.begin(), mine.end()));
+    std::vector<std::string> all;
+    for (int r = 0; r < size_; ++r) all.push_back(take(what, r));
+    return all;
+  }
+  // The first failure that any rank reports, the same on every rank; empty: none.
+  std::string agree(const std::string& what, const std::string& failure) {
+    const std::vector<std::string> all = share(what, failure.empty() ? "ok" : failure);
+    for (int r = 0; r < size_; ++r)
+      if (all[static_cast<std::size_t>(r)] != "ok")
+        return ithaca::str("rank ", r, ": ", all[static_cast<std::size_t>(r)]);
+    return "";
+  }
 
-// The first failure that any rank reports, the same on every rank; empty: none.
-std::string agree(c10d::Store& store, const std::string& what, const std::string& failure, int rank,
-                  int size) {
-  const std::vector<std::string> all = share(store, what, failure.empty() ? "ok" : failure, rank, size);
-  for (int r = 0; r < size; ++r)
-    if (all[static_cast<std::size_t>(r)] != "ok")
-      return ithaca::str("rank ", r, ": ", all[static_cast<std::size_t>(r)]);
-  return "";
+ private:
+  static std::string key(const std::string& what, int rank) { return ithaca::str("local/", what, "/", rank); }
+  std::string take(const std::string& what, int rank) {
+    const std::string name = key(what, rank);
+    const auto waited_for = [&] { return ithaca::str("rank ", rank, " of this machine to connect"); };
+    if (!wait_aloud([&] { return store_.check({name}); }, timeout_, hooks_, waited_for))
+      throw CommunicationError(
+          ithaca::str("rank ", rank, " did not connect within ", timeout_.count(), " ms"));
+    const Bytes bytes = store_.get(name);
+    return {bytes.begin(), bytes.end()};
+  }
+
+  c10d::Store& store_;
+  std::chrono::milliseconds timeout_;
+  int rank_, size_;
+  const WaitHooks& hooks_;
+};
+
+// Whether this process can read from all others and notice their ends: empty, or why not.
+std::string connect_peers(Handshake& handshake, int rank, int size, std::vector<LocalPeer>& peers) {
+  constexpr uint64_t kProbe = 0x69746861636121;
+  const uint64_t probe = kProbe + static_cast<uint64_t>(rank);
+  const std::vector<std::string> addresses =
+      handshake.share("probe", ithaca::str(getpid(), " ", reinterpret_cast<uint64_t>(&probe)));
+  std::string failure;
+  for (int r = 0; r < size; ++r) {
+    std::istringstream text(addresses[static_cast<std::size_t>(r)]);
+    pid_t pid = 0;
+    uint64_t address = 0, seen = 0;
+    text >> pid >> address;
+    peers.emplace_back(pid);
+    if (!peers.back().watched()) failure = ithaca::str("pidfd_open: ", std::strerror(errno));
+    const std::string error = peers.back().read(address, reinterpret_cast<char*>(&seen), sizeof seen);
+    if (!error.empty()) failure = ithaca::str("process_vm_readv: ", error);
+    if (error.empty() && seen != kProbe + static_cast<uint64_t>(r)) failure = "read other bytes";
+  }
+  return handshake.agree("reads", failure);  // also: `probe` is there until everybody has read it
 }
 
 }  // namespace
 
 LocalTransportResult local_transport(const c10::intrusive_ptr<c10d::Store>& store,
-                                     std::chrono::milliseconds timeout, int rank, int size) {
+                                     std::chrono::milliseconds timeout, int rank, int size,
+                                     const WaitHooks& hooks) {
+  Handshake handshake(*store, timeout, rank, size, hooks);
   const std::string identity = machine_identity();
-  for (const std::string& other : share(*store, "machine", identity, rank, size))
+  for (const std::string& other : handshake.share("machine", identity))
     if (other.empty() || other != identity) return {nullptr, "the ranks are not on one machine"};
+  std::string failure = handshake.agree("filter", process_memory_filter());
+  if (!failure.empty()) return {nullptr, failure};
 
   // Where Yama guards processes (ptrace_scope 1), this lets the other children of the launcher read.
   prctl(PR_SET_PTRACER, getppid(), 0, 0, 0);
-  const uint64_t probe = 0x69746861636121ULL + static_cast<uint64_t>(rank);
-  const std::vector<std::string> addresses =
-      share(*store, "probe", ithaca::str(getpid(), " ", reinterpret_cast<uint64_t>(&probe)), rank, size);
   std::vector<LocalPeer> peers;
-  std::string failure;
-  for (int r = 0; r < size; ++r) {
-    const std::string& text = addresses[static_cast<std::size_t>(r)];
-    const pid_t pid = std::stoi(text);
-    peers.emplace_back(pid);
-    uint64_t seen = 0;
-    const std::string error = peers.back().read(std::stoull(text.substr(text.find(' ') + 1)),
-                                                reinterpret_cast<char*>(&seen), sizeof seen);
-    if (!error.empty()) failure = ithaca::str("process_vm_readv: ", error);
-    if (error.empty() && seen != 0x69746861636121ULL + static_cast<uint64_t>(r)) failure = "read other bytes";
-    if (!peers.back().watched()) failure = ithaca::str("pidfd_open: ", std::strerror(errno));
-  }
-  if (failure = agree(*store, "reads", failure, rank, size); !failure.empty()) return {nullptr, failure};
+  if (failure = connect_peers(handshake, rank, size, peers); !failure.empty()) return {nullptr, failure};
 
   const std::size_t bytes =
       static_cast<std::size_t>(size) * static_cast<std::size_t>(size) * sizeof(LocalChannel);
-  std::string name;
-  std::shared_ptr<Segment> segment;
-  if (rank == 0) {
-    name = random_name();
-    segment = std::make_shared<Segment>(name, bytes, /*create=*/true);
-    put(*store, "local/segment", name);
-  } else {
-    name = take(*store, "local/segment");
-    segment = std::make_shared<Segment>(name, bytes, /*create=*/false);
-  }
-  failure = agree(*store, "attached", segment->error(), rank, size);
-  if (rank == 0) shm_unlink(name.c_str());
-  if (!failure.empty()) return {nullptr, failure};
-  std::vector<int> ranks;
-  for (int r = 0; r < size; ++r) ranks.push_back(r);
+  std::shared_ptr<SharedMemory> memory;
+  if (rank == 0) memory = SharedMemory::make(bytes);
+  const std::string name = handshake.share("memory", memory ? memory->name() : "").front();
+  if (rank != 0) memory = SharedMemory::attach(name, bytes);
+  if (failure = handshake.agree("attached", memory->error()); !failure.empty()) return {nullptr, failure};
+
+  std::vector<int> ranks(static_cast<std::size_t>(size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  std::shared_ptr<LocalChannel> channels(memory, static_cast<LocalChannel*>(memory->data()));
   return {std::make_unique<LocalTransport>(
-              std::make_shared<LocalWorld>(std::shared_ptr<LocalChannel>(segment, segment->channels()),
-                                           std::move(peers), timeout, rank),
+              std::make_shared<LocalWorld>(std::move(channels), std::move(peers), timeout, rank),
               std::move(ranks), "world"),
           ""};
 }

@@ -9,6 +9,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "ithaca/comm/message_transport.h"
+#include "ithaca/comm/wait.h"
 
 namespace ithaca {
 
@@ -18,9 +19,10 @@ struct LocalTransportResult {
 };
 
 // All ranks that meet at `store` call it. Null when they do not share one machine and one process namespace,
-// or the kernel does not let them read each other's memory: this is tried, not guessed. An exception when a
-// rank does not come within the timeout, which also limits every wait.
+// or the kernel does not let them read each other's memory: this is tried, not guessed. CommunicationError when
+// a rank does not come within the timeout, which also limits every wait, or announces a failure.
 LocalTransportResult local_transport(const c10::intrusive_ptr<c10d::Store>& store,
-                                     std::chrono::milliseconds timeout, int rank, int size);
+                                     std::chrono::milliseconds timeout, int rank, int size,
+                                     const WaitHooks& hooks = {});
 
 }  // namespace ithaca

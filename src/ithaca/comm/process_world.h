@@ -2,28 +2,27 @@
 // share one machine that permits it (local_transport.h), else over Gloo; CUDA collectives over NCCL.
 #pragma once
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "ithaca/base/rank_environment.h"
 #include "ithaca/comm/communicator.h"
 
 namespace ithaca {
 
 struct ProcessWorldOptions {
-  int rank = 0;
-  int world_size = 1;
-  int local_world_size = 1;  // equal to world_size: everything stays on the loopback interface
-  std::string master_addr = "127.0.0.1";
-  int master_port = 0;
-  int listen_fd = -1;             // rank 0: a socket that is already listening (bound by the parent), or -1
-  bool join_agent_store = false;  // the launcher's agent already serves the store (torchrun)
-  // Of the launcher: an agent's store outlives a restart, so keys are kept apart by it.
-  int restart_count = 0;
+  RankEnvironment ranks;
   // Of every wait: rendezvous, connecting, collectives.
   std::chrono::milliseconds timeout = std::chrono::minutes(30);
   bool cuda = false;         // NCCL for CUDA tensors
   bool share_memory = true;  // false: Gloo also between ranks of one machine
+  // What this rank waits for, when that takes longer than 5 s, and now and then again: "waiting for rank 3 of 4
+  // at host:port, ...". May be empty; called by one thread at a time.
+  std::function<void(const std::string&)> say;
+
+  bool one_machine() const { return ranks.local_world_size == ranks.world_size; }
 };
 
 class ProcessWorld {
@@ -38,9 +37,11 @@ class ProcessWorld {
   virtual std::string transport() const = 0;
   // Tells the other ranks why this one is leaving: sets the abort key in the store, then returns; the caller
   // writes its summary and calls _exit (unwinding through a live process group would wait in its destructor).
-  // The first summary stays. Never throws.
+  // The first summary stays. The rank that serves the store returns when the others have heard it, after at most
+  // 2 s. Never throws.
   virtual void announce_failure(const std::string& summary) = 0;
-  // The first summary that was announced, "rank R: ...", or nothing. Never blocks for long, never throws.
+  // The first summary that was announced, "rank R: ...", or nothing; known also when the store has gone since.
+  // Never blocks for long, never throws.
   virtual std::optional<std::string> announced_failure() = 0;
   // The orderly end: a barrier, then the rank that serves the store waits (at most 10 s) until all others
   // have left it. No call follows.

@@ -49,6 +49,12 @@ void StopSignal::work_began() {
   work_began_ = true;
 }
 
+bool StopSignal::ends_the_process() {
+  const std::lock_guard lock(mutex_);
+  take_signals();
+  return requests_.again() || (requests_.any() && !work_began_);
+}
+
 void StopSignal::take_signals() {
   signalfd_siginfo info;
   bool taken = false;

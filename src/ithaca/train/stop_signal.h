@@ -30,6 +30,8 @@ class StopSignal {
   // process, after a second in which whoever asks can clear up and leave by himself. A second signal always
   // ends the process.
   void work_began();
+  // Whether the process is to end without saving: asked to stop before the work began, or a second time.
+  bool ends_the_process();
 
  private:
   struct Ending {

@@ -378,6 +378,7 @@ ExitCode Trainer::run() {
                            mesh_.coordinate(Axis::kData), ", sequence index ", mesh_.sequence().rank(), ", ",
                            data_.size(), " rows"));
   resume();
+  context_.stop.work_began();
   if (leads()) {
     write_file(output_dir_ / "resolved_settings.yaml", settings_to_yaml(context_.settings));
     context_.logger.info(str("training on ", data_.num_tokens(), " tokens in ", data_.size(), " rows",
