@@ -13,6 +13,7 @@
 #include <new>
 
 #include "cli/engine_commands.h"
+#include "cli/standard_output.h"
 #include "ithaca/base/limits.h"
 #include "ithaca/base/signals.h"
 #include "ithaca/comm/process_world.h"
@@ -141,6 +142,7 @@ int engine(const std::string& command, const std::vector<std::string>& words) {
     logger->note("CPU tensors travel by " + world->transport());
     for (const std::string& note : settings.notes) logger->info(note);
     const int code = run(command, {settings, environment, world->world(), *logger, *stop});
+    finish_standard_output();
     world->finish();
     return code;
   } catch (const Error& error) {

@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/convert.h"
+#include "cli/standard_output.h"
 #include "cli/tokenize.h"
 #include "ithaca/base/error.h"
 
@@ -53,7 +54,9 @@ int main(int argc, char** argv) {
   int code = ithaca::kInternal;
   std::string message;
   try {
-    return ithaca::dispatch(ithaca::Words(argv + 1, argv + argc));
+    code = ithaca::dispatch(ithaca::Words(argv + 1, argv + argc));
+    ithaca::finish_standard_output();
+    return code;
   } catch (const ithaca::Error& error) {
     code = error.code();
     message = error.what();

@@ -43,6 +43,7 @@ const Variables kTorchrun = {{"RANK", "5"},
                              {"MASTER_ADDR", "node0"},
                              {"MASTER_PORT", "29400"}};
 const Variables kSlurm = {{"SLURM_PROCID", "3"},
+                          {"SLURM_STEP_ID", "0"},
                           {"SLURM_NTASKS", "5"},
                           {"SLURM_LOCALID", "1"},
                           {"SLURM_NODEID", "1"},
@@ -116,6 +117,84 @@ TEST(Environment, Slurm) {
          "127.0.0.1", 23456);
 }
 
+TEST(Environment, TwoStepsOfASlurmJobMeetAtTwoPorts) {
+  const Variables step = with(kSlurm, "SLURM_STEP_ID", "3");
+  expect(step, "slurm", 3, 5, 1, 2, "gpu07", 20000 + (123456 + 3 * 131) % 20000);
+  // The step may be smaller than the job.
+  const Variables smaller = with(with(step, "SLURM_STEP_NUM_TASKS", "4"), "SLURM_NTASKS", "9");
+  EXPECT_EQ(read(smaller).world_size, 4);
+  EXPECT_EQ(read(with(without(step, "SLURM_NTASKS"), "SLURM_NPROCS", "5")).world_size, 5);
+}
+
+// What a batch script finds that runs the program without srun.
+const Variables kSlurmBatch = {{"SLURM_JOB_ID", "77"},      {"SLURM_PROCID", "0"},
+                               {"SLURM_LOCALID", "0"},      {"SLURM_NODEID", "0"},
+                               {"SLURM_NTASKS", "2"},       {"SLURM_NPROCS", "2"},
+                               {"SLURM_NNODES", "1"},       {"SLURM_TASKS_PER_NODE", "2"},
+                               {"SLURM_NODELIST", "node1"}, {"SLURM_JOB_NODELIST", "node1"}};
+
+TEST(Environment, ASlurmBatchScriptIsOneRank) {
+  expect(kSlurmBatch, "single", 0, 1, 0, 1, "127.0.0.1", 0);
+  EXPECT_THAT(read(kSlurmBatch).remark,
+              testing::AllOf(HasSubstr("SLURM_NTASKS is 2"), HasSubstr("srun"), HasSubstr("--nproc")));
+  EXPECT_EQ(read(with(kSlurmBatch, "SLURM_NTASKS", "1")).remark, "");
+  const Variables untold = without(without(kSlurmBatch, "SLURM_NTASKS"), "SLURM_NPROCS");
+  expect(untold, "single", 0, 1, 0, 1, "127.0.0.1", 0);
+  EXPECT_EQ(read(untold).remark, "");
+  // A site's PMIx plugin may set its rank for a batch script too.
+  expect(with(kSlurmBatch, "PMIX_RANK", "0"), "single", 0, 1, 0, 1, "127.0.0.1", 0);
+}
+
+TEST(Environment, TheShellOfAnInteractiveSlurmStepIsOneRank) {
+  for (const char* step : {"4294967290", "4294967291", "interactive"})
+    expect(with(kSlurmBatch, "SLURM_STEP_ID", step), "single", 0, 1, 0, 1, "127.0.0.1", 0);
+}
+
+TEST(Environment, ATaskOfAStepIsARank) {
+  for (const char* name : {"SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS"})
+    expect(with(kSlurmBatch, name, "2"), "slurm", 0, 2, 0, 2, "127.0.0.1",
+           20077 + (name == std::string("SLURM_STEP_ID") ? 2 * 131 : 0));
+  expect(with(with(kSlurmBatch, "SLURM_PROCID", "1"), "SLURM_LOCALID", "1"), "slurm", 1, 2, 1, 2, "127.0.0.1",
+         20077);
+}
+
+TEST(Environment, SlurmsOwnVariablesGoBeforeItsPmi2) {
+  Variables task = with(kSlurmBatch, "SLURM_STEP_ID", "0");
+  task.insert({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}, {"PMI_FD", "9"}, {"PMI_JOBID", "77.0"}});
+  expect(task, "slurm", 0, 2, 0, 2, "127.0.0.1", 20077);
+  // srun --mpi=pmix
+  expect(with(with(kSlurmBatch, "SLURM_STEP_ID", "0"), "PMIX_RANK", "0"), "slurm", 0, 2, 0, 2, "127.0.0.1",
+         20077);
+  // mpiexec of MPICH or Intel under Slurm: the step is that of its own helpers, one a node.
+  Variables hydra = task;
+  hydra.insert({{"MPI_LOCALRANKID", "3"}, {"MPI_LOCALNRANKS", "4"}});
+  hydra["PMI_RANK"] = "3";
+  hydra["PMI_SIZE"] = "4";
+  expect(hydra, "mpich", 3, 4, 3, 4, "127.0.0.1", 29500);
+}
+
+TEST(Environment, OtherNamesOfTheSame) {
+  const Variables mvapich = {{"MVP_COMM_WORLD_RANK", "1"},
+                             {"MVP_COMM_WORLD_SIZE", "2"},
+                             {"MVP_COMM_WORLD_LOCAL_RANK", "1"},
+                             {"MVP_COMM_WORLD_LOCAL_SIZE", "2"},
+                             {"PMI_RANK", "1"}};
+  expect(mvapich, "mvapich", 1, 2, 1, 2, "127.0.0.1", 29500);
+  const Variables pals = {
+      {"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"PMI_LOCAL_RANK", "1"}, {"PMI_LOCAL_SIZE", "2"}};
+  expect(pals, "mpich", 1, 2, 1, 2, "127.0.0.1", 29500);
+  // DeepSpeed's launcher
+  expect(with(without(kTorchrun, "LOCAL_WORLD_SIZE"), "LOCAL_SIZE", "4"), "torchrun", 5, 8, 1, 4, "node0",
+         29400);
+  // Open MPI 5 sets PMIX_RANK beside its own.
+  expect({{"OMPI_COMM_WORLD_RANK", "1"},
+          {"OMPI_COMM_WORLD_SIZE", "2"},
+          {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+          {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"},
+          {"PMIX_RANK", "1"}},
+         "openmpi", 1, 2, 1, 2, "127.0.0.1", 29500);
+}
+
 TEST(Environment, FirstSlurmHost) {
   EXPECT_EQ(first_slurm_host("n1"), "n1");
   EXPECT_EQ(first_slurm_host("n1,n2"), "n1");
@@ -153,6 +232,9 @@ TEST(Environment, BadValuesAreNamed) {
       {with(kTorchrun, "TORCHELASTIC_RESTART_COUNT", "-2"), "TORCHELASTIC_RESTART_COUNT is '-2'"},
       {{{"OMPI_COMM_WORLD_RANK", "0"}}, "OMPI_COMM_WORLD_SIZE is not set"},
       {{{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}}, "MPI_LOCALRANKID is not set"},
+      {{{"PMIX_RANK", "1"}}, "PMIX_RANK is '1', but nothing says how many ranks there are"},
+      {without(kSlurm, "SLURM_NTASKS"), "SLURM_NTASKS is not set"},
+      {with(kSlurm, "SLURM_STEP_NUM_TASKS", "many"), "SLURM_STEP_NUM_TASKS is 'many'"},
       {without(kSlurm, "SLURM_NODELIST"), "MASTER_ADDR and SLURM_NODELIST are not set"},
       {with(kSlurm, "SLURM_NODELIST", "gpu[1-"), "SLURM_NODELIST is 'gpu[1-'"},
       {with(kSlurm, "SLURM_STEP_TASKS_PER_NODE", "2(y2)"), "SLURM_TASKS_PER_NODE is '2(y2)'"},

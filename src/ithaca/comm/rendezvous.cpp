@@ -128,7 +128,6 @@ std::vector<int> Rendezvous::missing(const std::string& prefix) {
 
 void Rendezvous::meet() {
   const int size = options_.ranks.world_size;
-  const auto who = [&] { return rank_list(missing("here/")); };
   bool all_here = false;
   std::string late;
   try {
@@ -139,8 +138,13 @@ void Rendezvous::meet() {
           while (next < size && store_->check({ithaca::str("here/", next)})) ++next;
           return next == size;
         },
-        options_.timeout, hooks(), [&] { return ithaca::str(who(), " of ", size, " at ", address()); });
-    if (!all_here) late = who();
+        options_.timeout, hooks(),
+        [&] {
+          const std::vector<int> ranks = missing("here/");
+          return ithaca::str(ranks.size() == 1 ? "rank " : "ranks ", rank_list(ranks), " of ", size, " at ",
+                             address());
+        });
+    if (!all_here) late = rank_list(missing("here/"));
   } catch (const CommunicationError&) {
     throw;
   } catch (const std::exception& error) {

@@ -70,7 +70,7 @@ WaitingAloud::~WaitingAloud() {
 }
 
 std::string rank_list(const std::vector<int>& ranks) {
-  std::string text = ranks.size() == 1 ? "rank " : "ranks ";
+  std::string text;
   for (std::size_t i = 0, last = 0; i < ranks.size(); i = last + 1) {
     for (last = i; last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1;) ++last;
     text += ithaca::str(i == 0 ? "" : ", ", ranks[i]);

@@ -38,7 +38,7 @@ class WaitingAloud {
   std::thread speaker_;
 };
 
-// {0, 1, 2, 5} as "ranks 0-2, 5"; ascending.
+// {0, 1, 2, 5}, ascending, as "0-2, 5".
 std::string rank_list(const std::vector<int>& ranks);
 
 }  // namespace ithaca

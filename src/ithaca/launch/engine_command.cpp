@@ -49,6 +49,13 @@ void EngineCommand::exec() const {
   execve(argv_[0], argv_.data(), environment_.data());
 }
 
+void hold_stop_signals(const SpawnOptions& options) {
+  const std::string command = options.arguments.empty() ? "" : options.arguments.front();
+  if (command != "train" && command != "eval" && command != "generate") return;
+  const sigset_t signals = stop_signals();
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+}
+
 void check_spawn_options(const SpawnOptions& options) {
   if (options.nproc < 1) throw UserError(str("nproc is ", options.nproc, ", expected at least 1"));
   if (options.threads_per_rank < 1)
@@ -65,8 +72,7 @@ void exec_engine(const SpawnOptions& options) {
   if (!user_has_set_threads()) variables["OMP_NUM_THREADS"] = std::to_string(options.threads_per_rank);
   const EngineCommand command(options, std::move(variables));
   set_signal_dispositions();
-  const sigset_t signals = stop_signals();  // one that comes while the libraries load waits for StopSignal
-  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  hold_stop_signals(options);
   command.exec();
   throw UserError(str("cannot run ", options.program.string(), ": ", std::strerror(errno)));
 }

@@ -26,6 +26,10 @@ class EngineCommand {
   std::vector<char*> argv_, environment_;
 };
 
+// Stop signals stay blocked across exec for a program that asks for them (the engine: arguments[0] is train, eval or
+// generate), so that one that comes while its libraries load is not lost, nor the end of it.
+void hold_stop_signals(const SpawnOptions& options);
+
 // UserError for numbers below 1 and for a program that cannot be run.
 void check_spawn_options(const SpawnOptions& options);
 

@@ -172,7 +172,6 @@ class Family {
                            {"TORCHELASTIC_ERROR_FILE", error_file(static_cast<std::size_t>(rank))}};
     if (rank == 0) variables["ITHACA_LISTEN_FD"] = std::to_string(listener.fd);
     const EngineCommand command(options_, std::move(variables));
-    const sigset_t stops = stop_signals();
     const pid_t parent = getpid();
     const pid_t pid = fork();
     if (pid < 0) {
@@ -185,7 +184,7 @@ class Family {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(127);  // the parent died before prctl
     signals.restore();
-    sigprocmask(SIG_BLOCK, &stops, nullptr);  // one that comes while libraries load waits for StopSignal
+    hold_stop_signals(options_);
     if (rank == 0) fcntl(listener.fd, F_SETFD, 0);
     command.exec();
     _exit(127);

@@ -17,7 +17,7 @@ struct SpawnOptions {
 // Binds a loopback socket for the rendezvous (handed to rank 0: no port race), sets RANK, WORLD_SIZE,
 // LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, OMP_NUM_THREADS, OMP_WAIT_POLICY, GOMP_SPINCOUNT
 // (libgomp reads them when it is loaded) and starts the ranks. Stop signals (base/signals.h) are forwarded;
-// ranks start with them blocked, so that one that comes while they load waits for StopSignal. When a rank
+// the engine's start with them blocked, so that one that comes while they load waits for StopSignal. When a rank
 // fails the others get grace_seconds, then SIGKILL; 3 s after a second signal all do. Children die with their
 // parent. Leaves this process with SIGPIPE and SIGXFSZ ignored and SIGCHLD at its default.
 //
