@@ -28,6 +28,7 @@
 #include "ithaca/comm/thread_world.h"
 #include "tests/comm/collective_table.h"
 #include "tests/comm/message_order.h"
+#include "tests/comm/surroundings.h"
 
 namespace ithaca {
 namespace {
@@ -75,6 +76,20 @@ std::string announcing_role(ProcessWorld& processes) {
   return "";
 }
 
+std::string announcing_server_role(ProcessWorld& processes) {
+  processes.world().barrier();
+  if (processes.world().rank() == 0) throw NumericsError("the loss is NaN");
+  at::Tensor tensor = at::ones({1});
+  processes.world().all_reduce(tensor);
+  return "";
+}
+
+std::string transport_role(ProcessWorld& processes) {
+  at::Tensor tensor = at::ones({3});
+  processes.world().all_reduce(tensor);
+  return ithaca::str(tensor[0].item<float>(), " over ", processes.transport());
+}
+
 std::string absent_role(ProcessWorld& processes) {
   if (processes.world().rank() == 1) std::this_thread::sleep_for(3s);
   processes.world().barrier();
@@ -108,11 +123,17 @@ std::string any_order_role(ProcessWorld& processes) {
 }
 
 const std::map<std::string, std::string (*)(ProcessWorld&)> kRoles = {
-    {"table", table_role},         {"flood", flood_role},   {"mesh", mesh_role},
-    {"any order", any_order_role}, {"killed", killed_role}, {"announcing", announcing_role},
-    {"absent", absent_role}};
+    {"table", table_role},
+    {"flood", flood_role},
+    {"mesh", mesh_role},
+    {"any order", any_order_role},
+    {"killed", killed_role},
+    {"announcing", announcing_role},
+    {"absent", absent_role},
+    {"transport", transport_role},
+    {"announcing server", announcing_server_role}};
 
-// argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE RESTART_COUNT SHARE_MEMORY
+// argv: --child ROLE RANK SIZE PORT FD AGENT TIMEOUT_MS FILE RESTART_COUNT SHARE_MEMORY SURROUNDINGS NODES
 int child(char** argv) {
   ProcessWorldOptions options;
   options.ranks.rank = options.ranks.local_rank = std::stoi(argv[3]);
@@ -123,12 +144,17 @@ int child(char** argv) {
   options.timeout = std::chrono::milliseconds(std::stoi(argv[8]));
   options.ranks.restart_count = std::stoi(argv[10]);
   options.share_memory = std::string(argv[11]) == "1";
+  options.ranks.local_world_size /= std::stoi(argv[13]);
+  std::string said;
+  options.say = [&](const std::string& line) { said += line + "\n"; };
   const auto leave = [&](const std::string& findings, int code) {
-    std::ofstream(argv[9], std::ios::binary) << findings;
+    std::ofstream(argv[9], std::ios::binary) << said << findings;
     _exit(code);
   };
   std::unique_ptr<ProcessWorld> processes;
   try {
+    std::ofstream(argv[9]) << "";  // while files may still be made
+    change_surroundings(argv[12]);
     processes = ProcessWorld::connect(options);
     const std::string findings = kRoles.at(argv[2])(*processes);
     processes->finish();
@@ -159,6 +185,8 @@ struct Family {
   int agent_port = 0;  // of a store that is already served
   int restart_count = 0;
   bool share_memory = true;
+  std::map<int, std::string> surroundings = {};  // by rank: change_surroundings
+  int nodes = 1;  // more: ranks take each other for processes of other machines
 };
 
 std::pair<int, int> loopback_socket() {
@@ -194,7 +222,9 @@ std::map<int, ChildEnd> run(const Family& family, std::chrono::seconds limit = 3
                                       std::to_string(family.timeout_ms),
                                       folder / std::to_string(rank),
                                       std::to_string(family.restart_count),
-                                      family.share_memory ? "1" : "0"};
+                                      family.share_memory ? "1" : "0",
+                                      family.surroundings.contains(rank) ? family.surroundings.at(rank) : "",
+                                      std::to_string(family.nodes)};
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
@@ -312,6 +342,66 @@ TEST(ProcessWorld, TheOthersLearnWhyARankLeft) {
               AllOf(HasSubstr("no answer from rank 1"), HasSubstr("rank 1: the loss is NaN")));
 }
 
+// The store goes down with the rank that serves it; what it announced is known all the same, on one machine and
+// on several (over loopback).
+TEST(ProcessWorld, TheOthersLearnWhyTheServingRankLeft) {
+  for (const int nodes : {1, 3}) {
+    Family family{"announcing server", 3, {0, 1, 2}};
+    family.nodes = nodes;
+    const auto ends = run(family, 20s);
+    ASSERT_EQ(ends.size(), 3u);
+    EXPECT_EQ(exit_code(ends.at(0)), kNumericsFailed);
+    for (const int rank : {1, 2}) {
+      EXPECT_EQ(exit_code(ends.at(rank)), kRankFailed);
+      EXPECT_THAT(ends.at(rank).findings, HasSubstr("rank 0: the loss is NaN"));
+    }
+  }
+}
+
+// A filter for some of the ranks or for all: sockets take over on every rank, and say why.
+TEST(ProcessWorld, WhereMemoryCannotBeReadSocketsTakeOver) {
+  struct Case {
+    std::map<int, std::string> surroundings;
+    const char* reason;
+  };
+  for (const Case& one : {Case{{{1, "kill"}}, "rank 1: a filter (seccomp) ends processes"},
+                          Case{{{0, "kill"}, {1, "kill"}}, "rank 0: a filter (seccomp) ends processes"},
+                          Case{{{0, "errno 1"}}, "rank 0: process_vm_readv: Operation not permitted"},
+                          Case{{{1, "errno 38"}}, "rank 1: process_vm_readv: Function not implemented"},
+                          Case{{{1, "errno 77"}}, "rank 1: process_vm_readv: "}}) {
+    Family family{"transport", 2, {0, 1}};
+    family.surroundings = one.surroundings;
+    const auto ends = run(family);
+    ASSERT_EQ(ends.size(), 2u);
+    for (const auto& [rank, end] : ends) {
+      EXPECT_EQ(exit_code(end), 0) << one.reason << end.findings;
+      EXPECT_THAT(end.findings, AllOf(HasSubstr("2 over Gloo on 127.0.0.1"), HasSubstr(one.reason)));
+    }
+  }
+}
+
+// The shared segment is memory, not a file of /dev/shm; but a limit of files holds for it too.
+TEST(ProcessWorld, WhereNoFileMayGrowSocketsTakeOver) {
+  Family family{"transport", 2, {0, 1}};
+  family.surroundings = {{0, "no files"}};  // whose own findings cannot be written then
+  const auto ends = run(family);
+  ASSERT_EQ(ends.size(), 2u);
+  EXPECT_EQ(exit_code(ends.at(0)), 0);
+  EXPECT_THAT(ends.at(1).findings, HasSubstr("Gloo on 127.0.0.1 (rank 0: shared memory: File too large)"));
+}
+
+TEST(ProcessWorld, AWaitSaysForWhomAndWhere) {
+  const auto missing = run({"mesh", 4, {0, 1}, 6500}, 20s);
+  ASSERT_EQ(missing.size(), 2u);
+  for (const auto& [rank, end] : missing)
+    EXPECT_THAT(end.findings,
+                testing::ContainsRegex("waiting for ranks 2, 3 of 4 at 127.0.0.1:[0-9]+, [56] s so far"));
+  const auto nobody = run({"mesh", 2, {1}, 6500}, 20s);
+  ASSERT_EQ(nobody.size(), 1u);
+  EXPECT_THAT(nobody.at(1).findings,
+              testing::ContainsRegex("waiting for rank 0 to listen on 127.0.0.1:[0-9]+ .Connection refused"));
+}
+
 TEST(ProcessWorld, ARankThatDoesNotCallTimesOutAndIsNamed) {
   const auto ends = run({"absent", 2, {0, 1}, 2000}, 10s);
   ASSERT_EQ(ends.size(), 2u);
@@ -371,7 +461,7 @@ TEST(ProcessWorld, OneRankNeedsNoRendezvous) {
 }  // namespace ithaca
 
 int main(int argc, char** argv) {
-  if (argc == 12 && std::string(argv[1]) == "--child") return ithaca::child(argv);
+  if (argc == 14 && std::string(argv[1]) == "--child") return ithaca::child(argv);
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }
