@@ -35,8 +35,12 @@ int eval_command(const EngineContext& context) {
                                       .max_samples = s.max_samples,
                                       .max_tokens = s.max_eval_tokens,
                                       .cache_dir = token_cache_dir(s),
-                                      .overwrite_cache = s.overwrite_cache},
+                                      .overwrite_cache = s.overwrite_cache,
+                                      .say = [&](const std::string& line) { context.logger.info(line); }},
                                      tokenizer, decoder->config.vocab_size);
+  if (!data.remark().empty()) context.logger.warning(data.remark());
+  const std::string usage = data.usage_remark();
+  if (!usage.empty()) context.logger.info(usage);
   const bool leads = context.world.rank() == 0;
   std::optional<Progress> progress;
   if (leads)

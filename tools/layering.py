@@ -28,8 +28,8 @@ MAY_KNOW = {
     "train": ["base", "config", "comm", "kernels", "nn", "models", "text", "data", "optim", "checkpoint", "parallel", "eval", "planner",
               "launch/environment.h"],
 }
-# CMake links whole rooms: these stand for the single headers above, and "formats" is the half of checkpoint that knows no torch.
-LINKS_BEYOND = {"checkpoint": ["nn", "models", "formats"], "formats": ["base"], "parallel": ["models", "data"], "planner": ["parallel", "comm"]}
+# CMake links whole rooms: these stand for the single headers above, and "formats" and "documents" are the halves of checkpoint and data that know no torch.
+LINKS_BEYOND = {"checkpoint": ["nn", "models", "formats"], "formats": ["base"], "data": ["documents"], "documents": ["base"], "parallel": ["models", "data"], "planner": ["parallel", "comm"]}
 TORCH_FREE = {"base", "config", "text", "launch", "planner"}
 SINGLE_DEVICE = {"base", "kernels", "nn", "models"}
 

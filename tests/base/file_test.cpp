@@ -118,7 +118,7 @@ TEST(MappedFile, WhatIsNoFileIsRefused) {
   const TemporaryFolder folder;
   EXPECT_THAT([&] { MappedFile::open(folder / "none"); }, ThrowsMessage<UserError>(HasSubstr("cannot open")));
   EXPECT_THAT([&] { MappedFile::open(folder.path()); },
-              ThrowsMessage<UserError>(HasSubstr("not a regular file")));
+              ThrowsMessage<UserError>(HasSubstr("is a folder, not a file")));
 }
 
 }  // namespace

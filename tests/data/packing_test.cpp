@@ -5,6 +5,7 @@
 #include <random>
 
 #include "ithaca/base/error.h"
+#include "ithaca/data/dataset.h"
 #include "tests/data/fixture.h"
 
 namespace ithaca {
@@ -226,13 +227,13 @@ TEST_F(Packing, NoLabelLeavesItsDocument) {
 
 TEST_F(Packing, OneTextIsOneDocumentWithItsBytesVerbatim) {
   DatasetOptions options;
-  options.file = write("text.TXT", "\xEF\xBB\xBFline\r\n\n{\"text\": 1}\n");
+  options.file = write("text.TXT", "\xC3\xA9 line\r\n\n{\"text\": 1}\n");
   options.cutoff_len = 100;
   const Dataset dataset = Dataset::open(options, byte_encoder(), kVocabulary);
   EXPECT_EQ(dataset.size(), 1);
   EXPECT_EQ(dataset.num_documents(), 1);
   EXPECT_EQ(dataset.num_tokens(), 3 + 4 + 3 + 12 + 1);
-  EXPECT_EQ(values(dataset.batch(Ids{0}).input_ids, 0)[0], 0xEF + 1);
+  EXPECT_EQ(values(dataset.batch(Ids{0}).input_ids, 0)[0], 0xC3 + 1);
 }
 
 TEST_F(Packing, EscapesAndForeignKeysOfJsonAreRead) {

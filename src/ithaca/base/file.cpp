@@ -5,9 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <random>
 #include <utility>
 
@@ -20,11 +20,11 @@ namespace {
 
 class Descriptor {
  public:
-  Descriptor(const fs::path& path, int flags, mode_t mode = 0644)
-      : fd_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {
-    if (fd_ < 0) throw UserError(str(path.string(), ": cannot open: ", std::strerror(errno)));
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
   }
-  ~Descriptor() { ::close(fd_); }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   operator int() const { return fd_; }
@@ -33,21 +33,88 @@ class Descriptor {
   int fd_;
 };
 
+// Empty for a regular file.
+std::string kind_problem(mode_t mode) {
+  if (S_ISREG(mode)) return "";
+  if (S_ISDIR(mode)) return "is a folder, not a file";
+  if (S_ISFIFO(mode))
+    return "is a pipe, not a file: files are read more than once; write what comes through it to a file "
+           "(COMMAND > "
+           "FILE) and name that";
+  if (S_ISSOCK(mode)) return "is a socket, not a file";
+  return "is a device, not a file";
+}
+
+}  // namespace
+
+std::string input_file_problem(const fs::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0)
+    return errno == ENOENT || errno == ENOTDIR ? "no such file"
+                                               : str("cannot be read: ", std::strerror(errno));
+  return kind_problem(info.st_mode);
+}
+
+std::string file_ending(const fs::path& path) {
+  std::string ending = path.extension().string();
+  for (char& c : ending)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return ending;
+}
+
+namespace {
+
+struct OpenedFile {
+  Descriptor fd;
+  std::size_t size = 0;
+};
+
+// Looks before it opens, since opening alone may wait for ever (a pipe) or do something (a device); and after, since
+// the name may lead elsewhere by then.
+OpenedFile open_input(const fs::path& path, const char* lead) {
+  std::string problem = input_file_problem(path);
+  if (!problem.empty()) throw UserError(str(path.string(), ": ", lead, problem));
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  struct stat info {};
+  if (fd < 0 || ::fstat(fd, &info) != 0)
+    throw UserError(str(path.string(), ": ", lead, "cannot be read: ", std::strerror(errno)));
+  problem = kind_problem(info.st_mode);
+  if (!problem.empty()) throw UserError(str(path.string(), ": ", lead, problem));
+  return {std::move(fd), static_cast<std::size_t>(info.st_size)};
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path, std::size_t max_bytes) {
-  std::ifstream in(path, std::ios::binary);
-  std::error_code error;
-  if (!in || !fs::is_regular_file(path, error))
-    throw UserError(str(path.string(), ": no such file, or not readable"));
-  const std::size_t size = fs::file_size(path);
-  if (size > max_bytes)
-    throw UserError(str(path.string(), ": ", size, " bytes, at most ", max_bytes, " are accepted here"));
-  std::string bytes(size, '\0');
-  in.read(bytes.data(), static_cast<std::streamsize>(size));
-  if (static_cast<std::size_t>(in.gcount()) != size)
-    throw UserError(str(path.string(), ": changed while it was read"));
+  const OpenedFile file = open_input(path, "");
+  if (file.size > max_bytes)
+    throw UserError(str(path.string(), ": ", file.size, " bytes, at most ", max_bytes, " are accepted here"));
+  std::string bytes(file.size, '\0');
+  std::size_t filled = 0;
+  while (filled < bytes.size()) {
+    const ssize_t count = ::read(file.fd, bytes.data() + filled, bytes.size() - filled);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw UserError(str(path.string(), ": cannot be read: ", std::strerror(errno)));
+    if (count == 0) throw UserError(str(path.string(), ": changed while it was read"));
+    filled += static_cast<std::size_t>(count);
+  }
   return bytes;
+}
+
+std::string write_failure(int error) {
+  const char* text = std::strerror(error);
+  switch (error) {
+    case ENOSPC:
+      return str("the disk is full (", text, ")");
+    case EDQUOT:
+      return str("the quota of the disk is used up (", text, ")");
+    case EFBIG:
+      return str(
+          "the limit on the size of a file is reached, of this process (ulimit -f) or of the file system (",
+          text, ")");
+    default:
+      return text;
+  }
 }
 
 AtomicFile::AtomicFile(const fs::path& path) : path_(path) {
@@ -66,23 +133,30 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
+  write_at(size_, bytes);
+}
+
+void AtomicFile::write_at(std::size_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
+    const ssize_t written = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail("cannot be written");
+    offset += static_cast<std::size_t>(written);
+    size_ = std::max(size_, offset);
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
 }
 
 void AtomicFile::commit() {
-  if (::fsync(fd_) != 0) fail("cannot fsync");
+  // a full disk or quota may be told here only (network file systems)
+  if (::fsync(fd_) != 0) fail("cannot be brought to the disk");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot be renamed to");
   ::close(std::exchange(fd_, -1));
   sync_path(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
 }
 
 void AtomicFile::fail(const char* what) const {
-  throw UserError(str(path_.string(), ": ", what, ": ", std::strerror(errno)));
+  throw UserError(str(path_.string(), ": ", what, ": ", write_failure(errno)));
 }
 
 void write_file(const fs::path& path, std::string_view bytes) {
@@ -92,10 +166,11 @@ void write_file(const fs::path& path, std::string_view bytes) {
 }
 
 void sync_path(const fs::path& path) {
-  Descriptor fd(path, O_RDONLY);
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd < 0) throw UserError(str(path.string(), ": cannot open: ", std::strerror(errno)));
   // Some file systems refuse to fsync a folder (EINVAL); there is nothing more to do there.
   if (::fsync(fd) != 0 && errno != EINVAL)
-    throw UserError(str(path.string(), ": cannot fsync: ", std::strerror(errno)));
+    throw UserError(str(path.string(), ": cannot be brought to the disk: ", write_failure(errno)));
 }
 
 fs::path resolve_inside(const fs::path& folder, const std::string& name, const std::string& source,
@@ -120,15 +195,12 @@ fs::path resolve_inside(const fs::path& folder, const std::string& name, const s
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
-  Descriptor fd(path, O_RDONLY);
-  struct stat info {};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-    throw UserError(str(path.string(), ": not a regular file"));
+  const OpenedFile opened = open_input(path, "cannot open: ");
   std::shared_ptr<MappedFile> file(new MappedFile);
   file->path_ = path;
-  file->size_ = static_cast<std::size_t>(info.st_size);
+  file->size_ = opened.size;
   if (file->size_ == 0) return file;
-  void* data = ::mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, fd, 0);
+  void* data = ::mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, opened.fd, 0);
   if (data == MAP_FAILED) throw UserError(str(path.string(), ": cannot map: ", std::strerror(errno)));
   file->data_ = static_cast<const std::byte*>(data);
   return file;

@@ -6,10 +6,12 @@
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
+#include "ithaca/base/text_encoding.h"
 
 namespace ithaca {
 
 Json parse_json(std::string_view text, const std::string& source, int max_depth) {
+  text = without_byte_order_mark(text);
   std::vector<std::set<std::string>> keys;  // of each object that is open, to find duplicates
   auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
     if (depth >= max_depth) throw UserError(str(source, ": nested deeper than ", max_depth, " levels"));
@@ -23,6 +25,8 @@ Json parse_json(std::string_view text, const std::string& source, int max_depth)
   try {
     return Json::parse(text.begin(), text.end(), watch);
   } catch (const Json::exception& error) {
+    const std::string encoding = wide_encoding_problem(text);
+    if (!encoding.empty()) throw UserError(str(source, ": ", encoding));
     throw UserError(str(source, ": not valid JSON: ", error.what()));
   }
 }

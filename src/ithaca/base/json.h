@@ -10,8 +10,8 @@ namespace ithaca {
 
 using Json = nlohmann::json;
 
-// Parses text. `source` (a file name) is named in errors. Throws UserError on a syntax error, on nesting
-// deeper than `max_depth` and on a key that occurs twice in one object.
+// Parses UTF-8, with or without a byte order mark. `source` (a file name) is named in errors. Throws UserError on a
+// syntax error, another encoding, nesting deeper than `max_depth` and a key that occurs twice in one object.
 Json parse_json(std::string_view text, const std::string& source, int max_depth = 64);
 
 // Reads a whole file; UserError if it is missing, larger than `max_bytes` or not JSON.

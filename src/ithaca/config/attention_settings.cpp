@@ -1,6 +1,7 @@
 #include "ithaca/config/attention_settings.h"
 
 #include "ithaca/base/file.h"
+#include "ithaca/base/text_encoding.h"
 
 namespace ithaca {
 namespace {
@@ -35,7 +36,9 @@ BlockMask read_block_mask(const std::filesystem::path& file) {
   const std::string text = read_file(file, kMaxFileBytes);
   BlockMask mask;
   int64_t columns = 0, line_number = 0;
-  for (std::string_view rest = text; !rest.empty();) {
+  const std::string encoding = wide_encoding_problem(text);
+  if (!encoding.empty()) throw UserError(str(file.string(), ": ", encoding));
+  for (std::string_view rest = without_byte_order_mark(text); !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
     const std::string where = str(file.string(), ":", ++line_number);

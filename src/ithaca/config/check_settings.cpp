@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "ithaca/base/file.h"
 #include "ithaca/config/attention_settings.h"
 #include "ithaca/config/sequence_plan.h"
 #include "ithaca/config/settings.h"
@@ -44,13 +45,11 @@ void check_required(const Check& check) {
 }
 
 void check_text_file(const Check& check, const char* name, const std::string& path) {
-  std::error_code error;
   if (path.empty()) return;
-  if (!fs::exists(path, error))
-    check.problems.add(str(check.typed(name), ": no such file; expected a .txt or .jsonl file"));
-  else if (!fs::is_regular_file(path, error))
-    check.problems.add(str(check.typed(name), ": not a file; expected a .txt or .jsonl file"));
-  else if (!path.ends_with(".txt") && !path.ends_with(".jsonl"))
+  const std::string problem = input_file_problem(path), ending = file_ending(path);
+  if (!problem.empty())
+    check.problems.add(str(check.typed(name), ": ", problem, "; expected a .txt or .jsonl file"));
+  else if (ending != ".txt" && ending != ".jsonl")
     check.problems.add(
         str(check.typed(name), ": expected a name that ends in .txt (one document) or .jsonl (key text)"));
 }
@@ -63,7 +62,7 @@ void check_model_folder(const Check& check) {
   if (!fs::exists(path, error))
     check.problems.add(
         str(typed, ": no such folder; expected a local Hugging Face model folder (nothing is downloaded)"));
-  else if (path.ends_with(".gguf"))
+  else if (file_ending(path) == ".gguf")
     check.problems.add(str(typed, ": a GGUF file; make a folder of it first: ithaca convert ", path, " DIR"));
   else if (fs::is_directory(path, error) && !fs::exists(fs::path(path) / "config.json", error))
     check.problems.add(str(typed, ": no config.json in this folder; expected a Hugging Face model folder"));

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "ithaca/base/file.h"
 #include "ithaca/config/attention_settings.h"
 #include "ithaca/config/layout.h"
 
@@ -107,7 +108,7 @@ struct Estimate {
 
 bool packs_documents(const Settings& settings) {
   const std::string& text = settings.train_file.empty() ? settings.eval_file : settings.train_file;
-  return settings.packing && text.ends_with(".jsonl");
+  return settings.packing && file_ending(text) == ".jsonl";
 }
 
 // How uneven pure Ulysses would be: the most heads of a rank over the mean.

@@ -225,8 +225,8 @@ std::vector<WrittenSetting> read_text(std::string_view text, const std::string& 
   try {
     if (text.size() > kMaxFileBytes)
       throw UserError(str(name, ": ", text.size(), " bytes; settings files have at most ", kMaxFileBytes));
-    return name.ends_with(".json") ? read_json_settings(text, name, problems)
-                                   : read_yaml_settings(text, name, problems);
+    return file_ending(name) == ".json" ? read_json_settings(text, name, problems)
+                                        : read_yaml_settings(text, name, problems);
   } catch (const UserError& error) {
     problems.add(error.what());
     return {};

@@ -1,11 +1,13 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
 #include "ithaca/base/json.h"
+#include "ithaca/base/text_encoding.h"
 #include "ithaca/config/settings_source.h"
 #include "ithaca/config/settings_table.h"
 
@@ -30,7 +32,13 @@ class FlatMapping : public YAML::EventHandler {
   FlatMapping(const std::string& name, Problems& problems) : name_(name), problems_(problems) {}
   std::vector<WrittenSetting> settings;
 
-  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (++documents_ > 1)
+      refuse(
+          mark,
+          "a second YAML document begins here (---, or a line behind ...); expected one: the settings of a "
+          "run are one document, put the others into files of their own");
+  }
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -108,6 +116,7 @@ class FlatMapping : public YAML::EventHandler {
 
   const std::string& name_;
   Problems& problems_;
+  int documents_ = 0;
   int depth_ = 0;
   std::string group_;  // "sparse_attention." inside that mapping
   std::optional<std::string> key_;
@@ -115,14 +124,36 @@ class FlatMapping : public YAML::EventHandler {
   std::set<std::string> seen_;
 };
 
+std::size_t line_of(std::string_view text, std::size_t offset) {
+  return 1 + static_cast<std::size_t>(
+                 std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset), '\n'));
+}
+
+// Characters that YAML does not allow; the parser takes one of them (04) for the end of the file.
+bool is_forbidden(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return (byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F;
+}
+
+// The parser would put U+FFFD for bytes that are no UTF-8, and a path would be another one.
+void check_characters(std::string_view text, const std::string& name) {
+  const std::string wide = wide_encoding_problem(text);
+  if (!wide.empty()) throw UserError(str(name, ": ", wide));
+  if (const auto bad = find_invalid_utf8(text))
+    throw UserError(str(name, ":", line_of(text, *bad), ": ", not_utf8_problem(text, *bad)));
+  const auto forbidden = std::find_if(text.begin(), text.end(), is_forbidden);
+  if (forbidden != text.end())
+    throw UserError(str(name, ":", line_of(text, static_cast<std::size_t>(forbidden - text.begin())),
+                        ": not valid YAML: the control character ",
+                        int{static_cast<unsigned char>(*forbidden)}));
+}
+
 // The line of a top-level key of valid JSON. A string value cannot imitate it: its quotes would be escaped.
 std::size_t line_of_key(std::string_view text, const std::string& key) {
   const std::string quoted = Json(key).dump(-1, ' ', false, Json::error_handler_t::replace);
   for (std::size_t at = text.find(quoted); at != std::string_view::npos; at = text.find(quoted, at + 1)) {
     const std::size_t after = text.find_first_not_of(" \t\r\n", at + quoted.size());
-    if (after != std::string_view::npos && text[after] == ':')
-      return 1 + static_cast<std::size_t>(
-                     std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
+    if (after != std::string_view::npos && text[after] == ':') return line_of(text, at);
   }
   return 1;
 }
@@ -131,11 +162,13 @@ std::size_t line_of_key(std::string_view text, const std::string& key) {
 
 std::vector<WrittenSetting> read_yaml_settings(std::string_view text, const std::string& name,
                                                Problems& problems) {
-  std::istringstream stream{std::string(text)};
+  check_characters(text, name);
+  std::istringstream stream{std::string(without_byte_order_mark(text))};
   FlatMapping handler(name, problems);
   try {
     YAML::Parser parser(stream);
-    parser.HandleNextDocument(handler);
+    while (parser.HandleNextDocument(handler)) {
+    }
   } catch (const YAML::Exception& error) {
     throw UserError(str(name, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
   }

@@ -20,8 +20,8 @@ struct WrittenSetting {
   std::string setting = {};  // that is meant, where it is not the one `key` names
 };
 
-// A flat YAML mapping of scalars. Nested values, anchors and aliases are refused at their line, syntax errors
-// too (as a UserError), keys with no value are left out (the default stays). Parsed as events, so nothing is
+// A flat YAML mapping of scalars, one document. Nested values, anchors and aliases are refused at their line, a second
+// document, syntax errors and what is no UTF-8 too (as a UserError), keys with no value are left out (the default stays). Parsed as events, so nothing is
 // built from what the file may nest.
 std::vector<WrittenSetting> read_yaml_settings(std::string_view text, const std::string& name,
                                                Problems& problems);

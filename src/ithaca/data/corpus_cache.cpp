@@ -1,13 +1,13 @@
 #include "ithaca/data/corpus_cache.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstddef>
 #include <cstring>
 #include <string_view>
 
 #include "ithaca/base/error.h"
-#include "ithaca/base/file.h"
-#include "ithaca/base/hash.h"
 
 namespace fs = std::filesystem;
 
@@ -16,6 +16,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 constexpr std::string_view kMagic = "ITHACATK";
+constexpr std::size_t kPieceBytes = std::size_t{8} << 20;  // some milliseconds of work
 
 struct Header {
   char magic[8];
@@ -35,57 +36,103 @@ std::string hash_of_header(const Header& header) {
   return hash.hex();
 }
 
-template <class T>
-std::span<const std::byte> bytes_of(const std::vector<T>& values) {
-  return std::as_bytes(std::span(values));
-}
-
 std::string_view field(const char (&value)[64]) {
   return {value, 64};
 }
 
-bool bounds_are_right(std::span<const int64_t> bounds, uint64_t num_tokens) {
-  return bounds.front() == 0 && bounds.back() == static_cast<int64_t>(num_tokens) &&
-         std::is_sorted(bounds.begin(), bounds.end());
+// Calls fn on pieces of `values` one after another until one returns false.
+template <class T, class Function>
+bool all_pieces(std::span<const T> values, const Poll& poll, Function fn) {
+  constexpr std::size_t kPiece = kPieceBytes / sizeof(T);
+  for (std::size_t begin = 0; begin < values.size(); begin += kPiece) {
+    if (!fn(values.subspan(begin, std::min(kPiece, values.size() - begin)))) return false;
+    poll();
+  }
+  return true;
 }
 
-// Runs at the speed of memory: no early exit, so that it is done in vectors.
-bool ids_are_in_range(std::span<const int32_t> ids, int32_t max_id) {
-  bool inside = true;
-  for (const int32_t id : ids) inside &= id >= 0 && id <= max_id;
-  return inside;
+bool bounds_are_right(std::span<const int64_t> bounds, uint64_t num_tokens, const Poll& poll) {
+  int64_t last = 0;
+  const bool sorted = all_pieces(bounds, poll, [&](std::span<const int64_t> piece) {
+    const bool rises = piece.front() >= last && std::is_sorted(piece.begin(), piece.end());
+    last = piece.back();
+    return rises;
+  });
+  return sorted && bounds.front() == 0 && last == static_cast<int64_t>(num_tokens);
 }
 
-}  // namespace
+// Runs at the speed of memory: no early exit inside a piece, so that it is done in vectors.
+bool ids_are_in_range(std::span<const int32_t> ids, int32_t max_id, const Poll& poll) {
+  return all_pieces(ids, poll, [&](std::span<const int32_t> piece) {
+    bool inside = true;
+    for (const int32_t id : piece) inside &= id >= 0 && id <= max_id;
+    return inside;
+  });
+}
 
-void write_cache(const fs::path& path, const std::string& key, const TokenizedDocuments& documents) {
-  ITHACA_CHECK(key.size() == sizeof(Header::key));
-  Header header{};
-  std::memcpy(header.magic, kMagic.data(), kMagic.size());
-  header.version = kCacheVersion;
-  header.max_id = documents.max_id;
-  header.num_documents = documents.bounds.size() - 1;
-  header.num_tokens = documents.ids.size();
-  std::memcpy(header.key, key.data(), sizeof header.key);
-  Sha256 payload;
-  payload.update(bytes_of(documents.bounds));
-  payload.update(bytes_of(documents.ids));
-  std::memcpy(header.payload_hash, payload.hex().data(), sizeof header.payload_hash);
-  std::memcpy(header.header_hash, hash_of_header(header).data(), sizeof header.header_hash);
+std::string hash_of(std::span<const std::byte> payload, const Poll& poll) {
+  Sha256 hash;
+  all_pieces(payload, poll, [&](std::span<const std::byte> piece) {
+    hash.update(piece);
+    return true;
+  });
+  return hash.hex();
+}
 
+// Of an odd number of ids.
+constexpr std::size_t padding_bytes(uint64_t num_tokens) {
+  return num_tokens % 2 * sizeof(int32_t);
+}
+
+template <class Function>
+void keep(Function&& write) {
   try {
-    AtomicFile file(path);
-    file.write(std::as_bytes(std::span(&header, 1)));
-    file.write(bytes_of(documents.bounds));
-    file.write(bytes_of(documents.ids));
-    file.commit();
+    write();
   } catch (const UserError& error) {
     throw UserError(str("the token cache cannot be kept: ", error.what(),
                         "; free some space or set cache_dir to another folder"));
   }
 }
 
-std::string load_cache(const fs::path& path, const std::string& key, CacheCheck check, Corpus& corpus) {
+}  // namespace
+
+CacheWriter::CacheWriter(const fs::path& path, const std::string& key) : key_(key), file_(path) {
+  ITHACA_CHECK(key.size() == sizeof(Header::key));
+  const Header room{};  // without its magic this is no cache file, whatever happens
+  keep([&] { file_.write(std::as_bytes(std::span(&room, 1))); });
+}
+
+void CacheWriter::write(std::span<const std::byte> bytes) {
+  payload_hash_.update(bytes);
+  keep([&] { file_.write(bytes); });
+}
+
+void CacheWriter::append(std::span<const int32_t> ids, std::span<const int64_t> lengths) {
+  for (const int64_t length : lengths) bounds_.push_back(bounds_.back() + length);
+  write(std::as_bytes(ids));
+}
+
+void CacheWriter::commit(int32_t max_id) {
+  Header header{};
+  std::memcpy(header.magic, kMagic.data(), kMagic.size());
+  header.version = kCacheVersion;
+  header.max_id = max_id;
+  header.num_documents = bounds_.size() - 1;
+  header.num_tokens = static_cast<uint64_t>(bounds_.back());
+  std::memcpy(header.key, key_.data(), sizeof header.key);
+  const std::array<std::byte, sizeof(int32_t)> zeros{};
+  write(std::span(zeros).first(padding_bytes(header.num_tokens)));
+  write(std::as_bytes(std::span(bounds_)));
+  std::memcpy(header.payload_hash, payload_hash_.hex().data(), sizeof header.payload_hash);
+  std::memcpy(header.header_hash, hash_of_header(header).data(), sizeof header.header_hash);
+  keep([&] {
+    file_.write_at(0, std::as_bytes(std::span(&header, 1)));
+    file_.commit();
+  });
+}
+
+std::string load_cache(const fs::path& path, const std::string& key, CacheCheck check, const Poll& poll,
+                       Corpus& corpus) {
   const auto map = MappedFile::open(path);
   const auto bytes = map->bytes();
   if (bytes.size() < sizeof(Header)) return "the token cache is cut short";
@@ -98,22 +145,23 @@ std::string load_cache(const fs::path& path, const std::string& key, CacheCheck 
 
   const auto payload = bytes.subspan(sizeof(Header));
   // Bounded before they are multiplied: no product below can overflow
-  if (header.num_documents >= payload.size() || header.num_tokens > payload.size() ||
-      payload.size() != (header.num_documents + 1) * sizeof(int64_t) + header.num_tokens * sizeof(int32_t))
+  if (header.num_documents >= payload.size() || header.num_tokens > payload.size())
     return "the token cache's size is wrong";
-  if (check == CacheCheck::kEveryByte) {
-    Sha256 hash;
-    hash.update(payload);
-    if (field(header.payload_hash) != hash.hex()) return "the token cache's content is damaged";
-  }
+  const std::size_t bounds_at = header.num_tokens * sizeof(int32_t) + padding_bytes(header.num_tokens);
+  if (payload.size() != bounds_at + (header.num_documents + 1) * sizeof(int64_t))
+    return "the token cache's size is wrong";
+  if (check == CacheCheck::kEveryByte && field(header.payload_hash) != hash_of(payload, poll))
+    return "the token cache's content is damaged";
 
-  corpus.owner = map;
-  corpus.bounds = {reinterpret_cast<const int64_t*>(payload.data()), header.num_documents + 1};
-  corpus.ids = {reinterpret_cast<const int32_t*>(corpus.bounds.data() + corpus.bounds.size()),
-                header.num_tokens};
-  if (!bounds_are_right(corpus.bounds, header.num_tokens))
+  const std::span<const int32_t> ids(reinterpret_cast<const int32_t*>(payload.data()), header.num_tokens);
+  const std::span<const int64_t> bounds(reinterpret_cast<const int64_t*>(payload.data() + bounds_at),
+                                        header.num_documents + 1);
+  if (!bounds_are_right(bounds, header.num_tokens, poll))
     return "the token cache's document bounds are wrong";
-  if (!ids_are_in_range(corpus.ids, header.max_id)) return "the token cache's content is damaged";
+  if (!ids_are_in_range(ids, header.max_id, poll)) return "the token cache's content is damaged";
+  corpus.owner = map;
+  corpus.ids = ids;
+  corpus.bounds = bounds;
   corpus.max_id = header.max_id;
   corpus.from_cache = true;
   return "";

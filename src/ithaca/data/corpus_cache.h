@@ -1,28 +1,39 @@
-// The file behind open_corpus: header, document bounds (int64), token ids (int32), all little-endian; mapped,
-// not read.
+// The file behind open_corpus: header, token ids (int32), padding to eight bytes, document bounds (int64), all
+// little-endian; mapped, not read.
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "ithaca/base/file.h"
+#include "ithaca/base/hash.h"
 #include "ithaca/data/corpus.h"
 
 namespace ithaca {
 
 inline constexpr uint32_t kCacheVersion =
-    1;  // raise it whenever the same content and tokenizer would give another file
+    2;  // raise it whenever the same content and tokenizer would give another file
 
-struct TokenizedDocuments {
-  std::vector<int32_t> ids;
-  std::vector<int64_t> bounds{0};
-  int32_t max_id = 0;
+// Writes the file as the documents come; of them it holds the bounds only. Appears whole under its name with
+// commit(), or not at all. UserError when the disk is full or the folder cannot be written.
+class CacheWriter {
+ public:
+  // `key`: 64 hex digits, asked for when the file is loaded.
+  CacheWriter(const std::filesystem::path& path, const std::string& key);
+  // Documents of `lengths[0], lengths[1], ...` ids.
+  void append(std::span<const int32_t> ids, std::span<const int64_t> lengths);
+  void commit(int32_t max_id);  // once, the last call
+
+ private:
+  void write(std::span<const std::byte> bytes);
+
+  std::string key_;
+  AtomicFile file_;
+  Sha256 payload_hash_;
+  std::vector<int64_t> bounds_{0};
 };
-
-// Appears whole under its name or not at all. UserError when the disk is full or the folder cannot be
-// written.
-void write_cache(const std::filesystem::path& path, const std::string& key,
-                 const TokenizedDocuments& documents);
 
 // The header's own hash, key, sizes, bounds and the range of the ids are always checked: a file that was cut, mixed up
 // or filled with zeros or noise is noticed, and no id or bound can lead out of an array. kEveryByte compares the SHA-256
@@ -33,6 +44,6 @@ enum class CacheCheck { kSizesAndRanges, kEveryByte };
 
 // Fills `corpus` with views of the mapped file. Returns what is wrong with the file (it is not used then), or empty.
 std::string load_cache(const std::filesystem::path& path, const std::string& key, CacheCheck check,
-                       Corpus& corpus);
+                       const Poll& poll, Corpus& corpus);
 
 }  // namespace ithaca

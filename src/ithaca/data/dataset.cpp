@@ -14,13 +14,14 @@
 namespace ithaca {
 
 struct Dataset::Impl {
+  std::string file;
   Corpus corpus;
   int64_t cutoff_len = 0;
   bool packing = true;
   int64_t corpus_tokens = 0;  // after max_samples and max_tokens
   int64_t rows = 0;
-  int64_t documents = 0;
   int64_t tokens = 0;
+  DatasetUsage usage;
 
   // Documents end at the corpus's end, wherever max_samples and max_tokens put it.
   int64_t bound(int64_t document) const {
@@ -44,9 +45,9 @@ struct Dataset::Impl {
     return row;
   }
 
-  void count_documents() {
+  int64_t count_documents() const {
     const auto starts = corpus.bounds.first(corpus.bounds.size() - 1);
-    documents = std::lower_bound(starts.begin(), starts.end(), corpus_tokens) - starts.begin();
+    return std::lower_bound(starts.begin(), starts.end(), corpus_tokens) - starts.begin();
   }
 
   void count_rows(const DatasetOptions& options) {
@@ -54,20 +55,25 @@ struct Dataset::Impl {
     if (options.max_samples > 0 && options.max_samples < static_cast<int64_t>(corpus.bounds.size()))
       corpus_tokens = corpus.bounds[static_cast<std::size_t>(options.max_samples)];
     if (options.max_tokens > 0) corpus_tokens = std::min(corpus_tokens, options.max_tokens);
-    count_documents();
-    rows = packing ? (corpus_tokens + cutoff_len - 1) / cutoff_len : documents;
-    if (packing) {
-      tokens = corpus_tokens;
-      return;
-    }
-    for (int64_t r = 0; r < rows; ++r) tokens += row(r).length();
+    usage.documents = count_documents();
+    usage.tokens_left_out = static_cast<int64_t>(corpus.ids.size()) - corpus_tokens;
+    usage.tokens = corpus_tokens;
+    for (int64_t d = 0; d < usage.documents; ++d) count_document(bound(d), bound(d + 1));
+    rows = packing ? (corpus_tokens + cutoff_len - 1) / cutoff_len : usage.documents;
+    tokens = usage.tokens - usage.tokens_unused;
   }
 
-  bool any_label() const {
-    for (int64_t d = 0; d < documents; ++d)
-      if (bound(d + 1) - bound(d) > 1) return true;
-    return false;
+  void count_document(int64_t begin, int64_t end) {
+    usage.documents_without_labels += end - begin < 2;
+    if (packing) {
+      usage.documents_cut += end > begin && begin / cutoff_len != (end - 1) / cutoff_len;
+    } else if (end - begin > cutoff_len) {
+      ++usage.documents_cut;
+      usage.tokens_unused += end - begin - cutoff_len;
+    }
   }
+
+  bool any_label() const { return usage.documents_without_labels < usage.documents; }
 
   // Writes one row: ids, shifted labels and positions; returns the number of labels.
   int64_t fill(const Row& row, int64_t* ids, int64_t* labels, int64_t* positions) const {
@@ -100,15 +106,21 @@ void check_options(const DatasetOptions& options) {
   problems.throw_if_any(str(options.file.string(), ": cannot be made into samples:"));
 }
 
+std::string counted(int64_t documents) {
+  return str(documents, documents == 1 ? " document" : " documents");
+}
+
 }  // namespace
 
 Dataset Dataset::open(const DatasetOptions& options, const DocumentEncoder& encoder, int64_t vocab_size) {
   check_options(options);
   const auto impl = std::make_shared<Impl>();
+  impl->file = options.file.string();
   impl->corpus = open_corpus(options.file, encoder,
                              {.cache_dir = options.cache_dir,
                               .overwrite = options.overwrite_cache,
-                              .lock_timeout = options.lock_timeout});
+                              .threads = options.threads,
+                              .host = {.stop_requested = options.stop_requested, .say = options.say}});
   if (impl->corpus.max_id >= vocab_size)
     throw UserError(str(options.file.string(), ": the tokenizer gives the id ", impl->corpus.max_id,
                         ", but the model's vocabulary has only ", vocab_size,
@@ -130,13 +142,44 @@ int64_t Dataset::num_tokens() const {
   return impl_->tokens;
 }
 int64_t Dataset::num_documents() const {
-  return impl_->documents;
+  return impl_->usage.documents;
 }
 bool Dataset::from_cache() const {
   return impl_->corpus.from_cache;
 }
 const std::string& Dataset::remark() const {
   return impl_->corpus.remark;
+}
+
+const DatasetUsage& Dataset::usage() const {
+  return impl_->usage;
+}
+const std::string& Dataset::content_hash() const {
+  return impl_->corpus.content_hash;
+}
+
+std::string Dataset::usage_remark() const {
+  const DatasetUsage& usage = impl_->usage;
+  const int64_t cut = usage.documents_cut, all = usage.documents;
+  std::vector<std::string> parts;
+  if (usage.tokens_left_out > 0)
+    parts.push_back(str("the first ", counted(all), " and ", usage.tokens, " of ",
+                        usage.tokens + usage.tokens_left_out,
+                        " tokens are taken, as max_samples or max_eval_tokens asks"));
+  if (cut > 0 && !impl_->packing)
+    parts.push_back(str(counted(cut), cut == 1 ? " was" : " were", " cut and ", usage.tokens_unused, " of ",
+                        usage.tokens, " tokens are not used (cutoff_len ", impl_->cutoff_len,
+                        " without packing)"));
+  if (cut > 0 && impl_->packing)
+    parts.push_back(str(cut, " of ", counted(all), cut == 1 ? " goes" : " go",
+                        " on in a further row of cutoff_len ", impl_->cutoff_len,
+                        ", as a document of its own; all ", usage.tokens, " tokens are used"));
+  if (usage.documents_without_labels > 0)
+    parts.push_back(str(counted(usage.documents_without_labels), " of fewer than two tokens ",
+                        usage.documents_without_labels == 1 ? "has" : "have", " nothing to predict"));
+  std::string line;
+  for (const std::string& part : parts) line += (line.empty() ? impl_->file + ": " : "; ") + part;
+  return line;
 }
 
 Batch Dataset::batch(std::span<const int64_t> indices) const {

@@ -8,6 +8,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,7 +27,23 @@ struct DatasetOptions {
   int64_t max_tokens = 0;           // 0: all; keeps the first n tokens of the corpus (evaluation)
   std::filesystem::path cache_dir;  // created if missing; empty: no cache
   bool overwrite_cache = false;
-  double lock_timeout = 1800;  // seconds to wait for another process that tokenises the same file
+  int threads = 0;  // that tokenise; 0: one a core that this process may use
+  // Asked several times a second, on the thread that opens, while a text is read or tokenised and while another process
+  // does; true: `open` throws Stopped and leaves nothing half done. May be empty.
+  std::function<bool()> stop_requested = {};
+  // Lines for the log while `open` takes long: whom it waits for, how far it is. May be empty.
+  std::function<void(const std::string&)> say = {};
+};
+
+// What became of the file's documents: what is not trained on or evaluated is never left out in silence.
+struct DatasetUsage {
+  int64_t documents = 0;        // that max_samples and max_tokens let in (the last may be let in for a part)
+  int64_t tokens = 0;           // of these documents
+  int64_t tokens_left_out = 0;  // of what is behind them
+  int64_t documents_cut =
+      0;  // longer than cutoff_len without packing; with packing: that go on in a further row
+  int64_t tokens_unused = 0;             // behind the cuts; with packing none
+  int64_t documents_without_labels = 0;  // of fewer than two tokens, eos counted: nothing to predict
 };
 
 // The tokenizer as `open` uses it. UserError, saying what to do, if it has no eos, or puts bos in front
@@ -35,10 +52,10 @@ DocumentEncoder document_encoder(const Tokenizer& tokenizer);
 
 class Dataset {
  public:
-  // UserError: file missing or empty, not UTF-8 (byte named), unknown ending, a .jsonl line that is no object
-  // with a string `text` (line named), an id outside the model's vocabulary (`vocab_size`), no eos token, no
+  // UserError: file missing, no regular file or empty, not UTF-8 (byte named), unknown ending, a .jsonl line that is
+  // no object with a string `text` (line named), an id outside the model's vocabulary (`vocab_size`), no eos token, no
   // document of two tokens, a cutoff_len below 2. Several processes may open the same file at once: one
-  // tokenises, the cache appears whole (rename).
+  // tokenises, the others wait as long as it lives, the cache appears whole (rename). Stopped: see stop_requested.
   static Dataset open(const DatasetOptions& options, const Tokenizer& tokenizer, int64_t vocab_size);
   static Dataset open(const DatasetOptions& options, const DocumentEncoder& encoder, int64_t vocab_size);
 
@@ -48,6 +65,12 @@ class Dataset {
   bool from_cache() const;
   // A line for the log when something unusual happened (a damaged cache file was made anew), else empty.
   const std::string& remark() const;
+  const DatasetUsage& usage() const;
+  // A line for the log: documents cut, left out or without anything to predict, and tokens not used; else empty.
+  std::string usage_remark() const;
+  // SHA-256 of the file's bytes, hex: the same for the same text under any name and path. What else decides the rows
+  // (cutoff_len, packing, max_samples, max_tokens, the tokenizer) is not in it.
+  const std::string& content_hash() const;
 
   // Rows `indices` as one batch, padded to the longest of them (with packing only the last row of a corpus
   // can be shorter). No indices: a batch of shape [0, 0] without tokens, for a replica that has nothing left

@@ -5,18 +5,14 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "ithaca/base/file.h"
+#include "ithaca/data/host.h"
 
 namespace ithaca {
-
-// Byte offset of the first byte that does not belong to well-formed UTF-8 (Unicode 15, table 3-7); nothing
-// when all is well.
-std::optional<std::size_t> find_invalid_utf8(std::string_view text);
 
 class DocumentReader {
  public:
@@ -26,19 +22,22 @@ class DocumentReader {
     int64_t line = 0;        // from 1; 0 for a .txt
   };
 
-  // UserError: the file is missing, empty or neither .txt nor .jsonl.
+  // UserError: the file is missing, no regular file, empty, neither .txt nor .jsonl (in any case), or UTF-16.
   explicit DocumentReader(const std::filesystem::path& file);
 
   // The next documents, at least one until the end: at most `max_documents`, and no further one once
   // `max_bytes` are reached. Blank lines are no documents.
   std::vector<Source> next(std::size_t max_documents, std::size_t max_bytes);
 
-  // Calls `use` with the document's text, bytes verbatim. UserError names file and line, or the byte that is
-  // not UTF-8. Safe from several threads at once.
-  void read(const Source& source, const std::function<void(std::string_view)>& use) const;
+  // Calls `use` with the document's text, bytes verbatim, less a byte order mark in front of it: of the file, of a line
+  // or of the string in it. UserError names file and line, or the byte that is not UTF-8. Safe from several threads at
+  // once.
+  void read(const Source& source, const Poll& poll, const std::function<void(std::string_view)>& use) const;
 
   bool is_jsonl() const { return jsonl_; }
-  std::string content_hash() const;  // SHA-256 of the file's bytes
+  std::size_t size() const { return map_->bytes().size(); }       // bytes
+  std::size_t position() const { return size() - rest_.size(); }  // bytes that next() is through with
+  std::string content_hash(const Poll& poll) const;               // SHA-256 of the file's bytes, hex
 
  private:
   std::filesystem::path file_;

@@ -100,9 +100,12 @@ Dataset open_data(const TrainContext& context, const std::string& file, const To
                                 .max_samples = s.max_samples,
                                 .max_tokens = training ? 0 : s.max_eval_tokens,
                                 .cache_dir = token_cache_dir(s),
-                                .overwrite_cache = s.overwrite_cache},
+                                .overwrite_cache = s.overwrite_cache,
+                                .say = [&](const std::string& line) { context.logger.info(line); }},
                                tokenizer, vocab_size);
   if (!data.remark().empty()) context.logger.warning(data.remark());
+  const std::string usage = data.usage_remark();
+  if (!usage.empty()) context.logger.info(usage);
   return data;
 }
 
