@@ -3,6 +3,7 @@
 namespace ithaca {
 namespace {
 
+constexpr std::size_t kWordsAPoll = 4096;
 constexpr std::size_t kCachedBytes = 48;  // longer words hardly come twice
 constexpr std::size_t kCacheEntries = 1 << 20;
 
@@ -51,7 +52,11 @@ void Encoder::encode(std::string_view text, std::vector<int32_t>& ids) {
 void Encoder::encode_plain(std::string text, bool starts_input, std::vector<int32_t>& ids) {
   const Words words = rules_.pre_tokenizer.run(std::move(text), starts_input, regex_);
   const std::string_view all = words.text;
-  for (const Span& span : words.spans) encode_word(all.substr(span.begin, span.end - span.begin), ids);
+  std::size_t encoded = 0;
+  for (const Span& span : words.spans) {
+    encode_word(all.substr(span.begin, span.end - span.begin), ids);
+    if (++encoded % kWordsAPoll == 0) regex_.poll();
+  }
 }
 
 void Encoder::encode_word(std::string_view word, std::vector<int32_t>& ids) {
@@ -74,10 +79,12 @@ void Encoder::encode_mapped(std::string_view word, std::vector<int32_t>& ids) {
     return;
   }
   if (word.size() <= kCachedBytes) return rules_.model.encode(word, pairs_, ids);
+  std::size_t encoded = 0;
   for (std::size_t begin = 0; begin < word.size();) {
     const std::size_t end = rules_.model.next_cut(word, begin);
     encode_segment(word.substr(begin, end - begin), ids);
     begin = end;
+    if (++encoded % kWordsAPoll == 0) regex_.poll();
   }
 }
 

@@ -31,6 +31,8 @@ class Encoder {
   Encoder(const EncodingRules& rules, std::size_t text_bytes);
   // Appends the ids of `text` (valid UTF-8), without the post-processor's.
   void encode(std::string_view text, std::vector<int32_t>& ids);
+  // See RegexScratch; for the calls that follow.
+  void set_poll(const std::function<void()>* poll) { regex_.set_poll(poll); }
 
  private:
   // Ids of short strings, kept in one pool.

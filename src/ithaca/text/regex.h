@@ -3,6 +3,7 @@
 // nesting and steps of a match are bounded.
 #pragma once
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,9 +31,15 @@ class RegexScratch {
   RegexScratch(const RegexScratch&) = delete;
   RegexScratch& operator=(const RegexScratch&) = delete;
   void check_growth(std::size_t text_bytes) const;  // UserError above the limit
+  // Called between pieces of the work on a long text; what it throws ends the work. Null: nothing is called.
+  void set_poll(const std::function<void()>* poll) { poll_ = poll; }
+  void poll() const {
+    if (poll_ && *poll_) (*poll_)();
+  }
 
  private:
   friend class Regex;
+  const std::function<void()>* poll_ = nullptr;
   struct State;
   std::unique_ptr<State> state_;
   std::size_t max_text_bytes_;

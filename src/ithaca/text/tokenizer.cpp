@@ -119,7 +119,8 @@ Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
   return tokenizer;
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens) const {
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_tokens,
+                                       const std::function<void()>& poll) const {
   const std::string valid = to_valid_utf8(text);
   std::vector<int32_t> ids;
   const PostProcessor& post = impl_->post_processor;
@@ -127,6 +128,7 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool add_special_t
   Encoder encoder(
       {impl_->added, impl_->normalizer.get(), impl_->pre_tokenizer, impl_->model, impl_->alphabet},
       valid.size());
+  encoder.set_poll(&poll);
   encoder.encode(valid, ids);
   if (add_special_tokens) ids.insert(ids.end(), post.behind.begin(), post.behind.end());
   return ids;

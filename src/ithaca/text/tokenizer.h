@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,7 +25,9 @@ class Tokenizer {
   ~Tokenizer();
 
   // Invalid UTF-8 is replaced by U+FFFD first. Safe to call from several threads at once.
-  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens = false) const;
+  // `poll` is called between pieces of the work on a long text and may throw to end it.
+  std::vector<int32_t> encode(std::string_view text, bool add_special_tokens = false,
+                              const std::function<void()>& poll = {}) const;
   std::string decode(std::span<const int32_t> ids, bool skip_special_tokens = false) const;
 
   int32_t vocab_size() const;  // highest id + 1, added tokens included
