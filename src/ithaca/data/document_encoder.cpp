@@ -21,8 +21,8 @@ DocumentEncoder document_encoder(const Tokenizer& tokenizer) {
   }
   encoder.eos = *tokenizer.eos_id();
   encoder.fingerprint = tokenizer.fingerprint();
-  encoder.encode = [&tokenizer](std::string_view text, const Poll&, std::vector<int32_t>& ids) {
-    const std::vector<int32_t> found = tokenizer.encode(text);
+  encoder.encode = [&tokenizer](std::string_view text, const Poll& poll, std::vector<int32_t>& ids) {
+    const std::vector<int32_t> found = tokenizer.encode(text, false, poll);
     ids.insert(ids.end(), found.begin(), found.end());
   };
   return encoder;
