@@ -53,6 +53,7 @@ same_loss_after_training() {  # BF16
 
 compare "GGUF: tensors, config and tokenizer" "$python" tools/oracles/checkpoint_gguf_oracle.py "$gguf" "$model" "$book"
 compare "tokenizer: the whole book" "$python" tools/oracles/tokenizer_oracle.py --program "$ITHACA" "$model" "$book"
+compare "rows and packed rows of documents" "$python" tools/oracles/packing_goldens.py --check
 compare "greedy continuations: the pretrained model" same_continuations "$model"
 compare "loss: the pretrained model" same_loss "$model"
 compare "loss: a folder of ithaca train in float32" same_loss_after_training false

@@ -10,7 +10,7 @@
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
-#include "ithaca/data/document_reader.h"
+#include "ithaca/base/text_encoding.h"
 
 namespace ithaca {
 namespace {
