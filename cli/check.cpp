@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/ranks_here.h"
 #include "ithaca/base/error.h"
+#include "ithaca/checkpoint/model_weights.h"
 #include "ithaca/config/settings.h"
 
 namespace fs = std::filesystem;
@@ -59,9 +60,10 @@ void print_plan(const ResolvedSettings& settings, int64_t world_size, int64_t ra
   const fs::path folder = model_folder(s);
   if (!fs::exists(folder / "config.json", error)) return;
   try {
-    const ModelConfig model = read_model_config(folder);
+    const ModelConfig model = read_checked_config(s);
     check_model_layout(settings, model, world_size, problems);
     if (problems.empty()) print_model(s, model, world_size, ranks_per_node);
+    for (const std::string& note : model.notes) std::printf("  note           %s\n", note.c_str());
   } catch (const UserError& mistake) {
     problems.add(mistake.what());
   }

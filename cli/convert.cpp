@@ -14,7 +14,7 @@ namespace {
 constexpr const char* kUsage =
     "usage: ithaca convert MODEL.gguf DIR [--dtype float32|bfloat16] [--overwrite]\n"
     "Writes a GGUF file (Llama architecture) as a Hugging Face folder: weights, config, tokenizer and chat "
-    "template.\n"
+    "template.\nOf a split file any part may be named; the others are read from the same folder.\n"
     "  --dtype      of the weights written; default float32\n"
     "  --overwrite  write into a folder that is not empty; files of the same names are replaced\n";
 
@@ -74,6 +74,7 @@ int run_convert(const std::vector<std::string>& arguments) {
   check_folder(options.paths[1], options.overwrite);
   convert_gguf(options.paths[0], options.paths[1], options.dtype,
                [](const std::string& line) { std::cout << line << '\n'; });
+  if (!std::cout.flush()) throw UserError("standard output cannot be written (is its disk full?)");
   return kDone;
 }
 

@@ -17,6 +17,7 @@
 #include "ithaca/base/limits.h"
 #include "ithaca/base/signals.h"
 #include "ithaca/comm/process_world.h"
+#include "ithaca/train/model_setup.h"
 
 namespace fs = std::filesystem;
 
@@ -31,8 +32,9 @@ ResolvedSettings checked_settings(const std::string& command, const std::vector<
   ResolvedSettings settings = resolve_settings(given.file, given.arguments, problems);
   check_settings(settings, environment.world_size, problems, command);
   problems.throw_if_any("the settings do not fit:");
-  check_model_layout(settings, read_model_config(settings.values.model_name_or_path), environment.world_size,
-                     problems);
+  const ModelConfig model = read_run_config(settings.values);
+  settings.notes.insert(settings.notes.end(), model.notes.begin(), model.notes.end());
+  check_model_layout(settings, model, environment.world_size, problems);
   problems.throw_if_any("the layout does not fit the model:");
   return settings;
 }

@@ -1,9 +1,13 @@
 #include "cli/engine_commands.h"
 
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 
+#include "ithaca/base/error.h"
+#include "ithaca/config/generation_config.h"
 #include "ithaca/data/dataset.h"
 #include "ithaca/eval/generate.h"
 #include "ithaca/eval/perplexity.h"
@@ -16,6 +20,40 @@
 namespace fs = std::filesystem;
 
 namespace ithaca {
+
+namespace {
+
+// What ends a text: the tokens that generation_config.json names (or config.json, where that file is absent) and no
+// others, as in transformers; the tokenizer's end token where neither names one.
+std::vector<int64_t> end_tokens(const GenerationConfig& generation, const ModelConfig& config,
+                                const Tokenizer& tokenizer) {
+  if (generation.eos_token_ids) return *generation.eos_token_ids;
+  if (!config.eos_token_ids.empty()) return config.eos_token_ids;
+  if (const std::optional<int32_t> eos = tokenizer.eos_id()) return {*eos};
+  return {};
+}
+
+// The setting, where it is given; else what the folder says; else the setting's default.
+int64_t new_tokens(const ResolvedSettings& settings, const GenerationConfig& generation,
+                   std::size_t prompt_length) {
+  if (settings.is_given("max_new_tokens")) return settings.values.max_new_tokens;
+  if (generation.max_new_tokens) return *generation.max_new_tokens;
+  if (!generation.max_length) return settings.values.max_new_tokens;
+  const int64_t left = *generation.max_length - static_cast<int64_t>(prompt_length);
+  if (left <= 0)
+    throw UserError(str("generation_config.json: max_length ", *generation.max_length,
+                        " leaves nothing after the prompt's ", prompt_length,
+                        " tokens; give --max_new_tokens"));
+  return left;
+}
+
+// Text that did not reach its file or pipe is no success.
+void flush_output() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout))
+    throw UserError(str("standard output cannot be written: ", std::strerror(errno)));
+}
+
+}  // namespace
 
 int train_command(const EngineContext& context) {
   return train({context.settings, context.environment, context.world, context.logger, context.stop});
@@ -79,14 +117,18 @@ int generate_command(const EngineContext& context) {
   // A template writes its special tokens out; a plain prompt gets what the tokenizer puts in front of a
   // document.
   const std::vector<int32_t> prompt = tokenizer.encode(text, !s.apply_chat_template);
-  GenerateOptions options = {.max_new_tokens = s.max_new_tokens,
-                             .eos_token_ids = config.eos_token_ids,
+  const GenerationConfig generation = read_generation_config(model_folder(s));
+  for (const std::string& note : generation.notes) context.logger.info(note);
+  GenerateOptions options = {.max_new_tokens = new_tokens(context.settings, generation, prompt.size()),
+                             .eos_token_ids = end_tokens(generation, config, tokenizer),
                              .on_token = {},
                              .backend = attention_backend_from_name(s.attention)};
-  if (const std::optional<int32_t> eos = tokenizer.eos_id()) options.eos_token_ids.push_back(*eos);
+  options.rules = TokenRules(generation, options.eos_token_ids, static_cast<int64_t>(prompt.size()),
+                             options.max_new_tokens, config.vocab_size);
   const std::vector<int32_t> tokens = generate_greedy(*decoder, prompt, options);
   if (!s.apply_chat_template) std::printf("%s", s.prompt.c_str());
   std::printf("%s\n", tokenizer.decode(tokens, true).c_str());
+  flush_output();
   return kDone;
 }
 

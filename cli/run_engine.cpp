@@ -5,6 +5,7 @@
 #include "cli/ranks_here.h"
 #include "ithaca/base/error.h"
 #include "ithaca/base/signals.h"
+#include "ithaca/checkpoint/model_weights.h"
 #include "ithaca/config/settings.h"
 #include "ithaca/launch/spawn.h"
 
@@ -38,7 +39,7 @@ void check_model(const ResolvedSettings& settings, int64_t world_size, Problems&
   const fs::path folder = model_folder(settings.values);
   if (!fs::exists(folder / "config.json", error)) return;
   try {
-    check_model_layout(settings, read_model_config(folder), world_size, problems);
+    check_model_layout(settings, read_checked_config(settings.values), world_size, problems);
   } catch (const UserError& mistake) {
     problems.add(mistake.what());
   }

@@ -29,7 +29,7 @@ MAY_KNOW = {
               "launch/environment.h"],
 }
 # CMake links whole rooms: these stand for the single headers above, and "formats" and "documents" are the halves of checkpoint and data that know no torch.
-LINKS_BEYOND = {"checkpoint": ["nn", "models", "formats"], "formats": ["base"], "data": ["documents"], "documents": ["base"], "parallel": ["models", "data"], "planner": ["parallel", "comm"]}
+LINKS_BEYOND = {"checkpoint": ["nn", "models", "formats"], "formats": ["base", "config"], "data": ["documents"], "documents": ["base"], "parallel": ["models", "data"], "planner": ["parallel", "comm"]}
 TORCH_FREE = {"base", "config", "text", "launch", "planner"}
 SINGLE_DEVICE = {"base", "kernels", "nn", "models"}
 

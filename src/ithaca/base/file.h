@@ -56,8 +56,8 @@ class AtomicFile {
 void sync_path(const std::filesystem::path& path);
 
 // `folder / name`, where `name` comes from a file of unknown origin. UserError (naming `key` and `source`)
-// unless name is a plain file name: not empty, not absolute, no separator, not "." or "..", and no symbolic
-// link that leads out of the folder.
+// unless name is a plain file name: not empty, not absolute, no separator, not "." or "..". Where a symbolic link of
+// that name leads is the folder owner's doing (in the Hugging Face cache every file is a link into blobs/).
 std::filesystem::path resolve_inside(const std::filesystem::path& folder, const std::string& name,
                                      const std::string& source, const std::string& key);
 

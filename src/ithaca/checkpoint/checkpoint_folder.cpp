@@ -17,6 +17,7 @@
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
 #include "ithaca/base/hash.h"
+#include "ithaca/checkpoint/integrity.h"
 #include "ithaca/checkpoint/training_state.h"
 
 namespace fs = std::filesystem;
@@ -99,40 +100,25 @@ std::vector<FoundCheckpoint> list_checkpoints(const fs::path& output_dir) {
   return found;
 }
 
-Json checked_entry(const fs::path& folder, const std::string& name, const Json& entry) {
-  if (!entry.is_object() || !entry.value("size", Json()).is_number_unsigned() ||
-      !entry.value("sha256", Json()).is_string())
-    throw UserError(str((folder / kIntegrity).string(), ": files, ", name, ": expected a size and a sha256"));
-  return entry;
-}
-
 // integrity.json and what it says of names and sizes; returns its list of files. UserError with the reason otherwise.
-Json check_names_and_sizes(const fs::path& folder) {
+std::map<std::string, FileIntegrity> check_names_and_sizes(const fs::path& folder) {
   const fs::path integrity_path = folder / kIntegrity;
   if (!fs::is_directory(folder)) throw UserError(str(folder.string(), ": no such folder"));
   if (!fs::exists(integrity_path))
     throw UserError(str(integrity_path.string(), ": is missing: the checkpoint was not finished"));
-  const Json integrity = read_json_file(integrity_path);
-  if (!integrity.is_object() || integrity.value("format", Json()) != Json(1) ||
-      !integrity.value("files", Json()).is_object())
-    throw UserError(str(integrity_path.string(), ": expected format 1 and a list of files"));
-  if (const std::optional<int64_t> step = step_of(folder.filename().string());
-      step && integrity.value("step", Json()) != Json(*step))
-    throw UserError(str(integrity_path.string(), ": is of step ", integrity.value("step", Json()).dump(),
-                        ", the folder's name says ", *step));
-  Json listed = integrity["files"];
+  const std::map<std::string, FileIntegrity> listed = parse_integrity(
+      read_json_file(integrity_path), step_of(folder.filename().string()), integrity_path.string());
   const std::set<std::string> present = list_files(folder);
-  for (const auto& [name, entry] : listed.items())
+  for (const auto& [name, entry] : listed)
     if (!present.count(name))
       throw UserError(str((folder / name).string(), ": is missing, integrity.json lists it"));
   for (const std::string& name : present)
     if (!listed.contains(name)) throw UserError(str((folder / name).string(), ": is not in integrity.json"));
-  for (const auto& [name, entry] : listed.items()) {
-    const uint64_t expected = checked_entry(folder, name, entry)["size"].get<uint64_t>();
+  for (const auto& [name, entry] : listed) {
     const uint64_t size = fs::file_size(folder / name);
-    if (size != expected)
+    if (size != entry.size)
       throw UserError(
-          str((folder / name).string(), ": has ", size, " bytes, integrity.json says ", expected));
+          str((folder / name).string(), ": has ", size, " bytes, integrity.json says ", entry.size));
   }
   return listed;
 }
@@ -226,9 +212,8 @@ fs::path commit_checkpoint(const fs::path& temporary, const fs::path& output_dir
 }
 
 void verify_checkpoint(const fs::path& folder) {
-  const Json listed = check_names_and_sizes(folder);
-  for (const auto& [name, entry] : listed.items())
-    if (sha256_of_file(folder / name) != entry["sha256"].get<std::string>())
+  for (const auto& [name, entry] : check_names_and_sizes(folder))
+    if (sha256_of_file(folder / name) != entry.sha256)
       throw UserError(
           str((folder / name).string(),
               ": its SHA-256 differs from integrity.json: the file was changed after it was saved"));

@@ -43,6 +43,7 @@ struct GgufTensor {
   GgmlType type = GgmlType::kF32;
   std::vector<int64_t> shape;         // row-major, slowest first (the file lists fastest first)
   std::size_t offset = 0, bytes = 0;  // in the file; both inside it
+  std::size_t part = 0;               // of a split file (gguf_files.h)
   int64_t numel() const;
 };
 
@@ -58,10 +59,11 @@ GgufHeader parse_gguf(std::span<const std::byte> file, const std::string& source
 // bit to the `gguf` package 0.19 (NaN payloads apart). No alignment is needed.
 void dequantize(GgmlType type, std::span<const std::byte> blocks, std::span<float> out);
 
-// model.gguf -> Hugging Face folder: config.json, generation_config.json, model.safetensors in `dtype`
+// model.gguf, or a part of a split one (gguf_files.h) -> Hugging Face folder: config.json, generation_config.json, model.safetensors in `dtype`
 // ("float32" | "bfloat16"), tokenizer.json, tokenizer_config.json with the chat template,
 // special_tokens_map.json. Llama architecture; llama.cpp's permutation of q and k undone; a head equal to the
-// embedding (no output.weight) is tied. `report` gets a line for each file written. The folder is made if
+// embedding (no output.weight) is tied. `report` gets a line for each file written, and
+// one for what is in the file and not used. The folder is made if
 // need be; files of the same names are replaced. One tensor at a time is held in memory.
 void convert_gguf(const std::filesystem::path& gguf, const std::filesystem::path& folder,
                   const std::string& dtype, const std::function<void(const std::string&)>& report);

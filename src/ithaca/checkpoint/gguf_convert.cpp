@@ -8,6 +8,7 @@
 #include "ithaca/base/error.h"
 #include "ithaca/base/json.h"
 #include "ithaca/checkpoint/gguf.h"
+#include "ithaca/checkpoint/gguf_files.h"
 #include "ithaca/checkpoint/gguf_llama.h"
 #include "ithaca/checkpoint/gguf_tokenizer.h"
 #include "ithaca/checkpoint/safetensors.h"
@@ -28,11 +29,11 @@ uint16_t to_bfloat16(float value) {
 // largest tensor.
 class TensorConverter {
  public:
-  TensorConverter(std::span<const std::byte> file, DType dtype) : file_(file), dtype_(dtype) {}
+  TensorConverter(const GgufFiles& files, DType dtype) : files_(files), dtype_(dtype) {}
 
   std::span<const std::byte> convert(const GgufMapping& mapping) {
     const GgufTensor& tensor = *mapping.source;
-    const std::span<const std::byte> blocks = file_.subspan(tensor.offset, tensor.bytes);
+    const std::span<const std::byte> blocks = files_.bytes(tensor);
     const std::size_t elements = static_cast<std::size_t>(tensor.numel());
     if (mapping.permuted_heads == 0 && tensor.type == GgmlType::kF32 && dtype_ == DType::kF32) return blocks;
     floats_.resize(std::max(floats_.size(), elements));
@@ -64,15 +65,15 @@ class TensorConverter {
     }
   }
 
-  std::span<const std::byte> file_;
+  const GgufFiles& files_;
   DType dtype_;
   std::vector<float> floats_;
   std::vector<uint16_t> halves_;
 };
 
-void write_weights(const fs::path& path, std::span<const std::byte> file,
-                   const std::vector<GgufMapping>& mappings, DType dtype) {
-  TensorConverter converter(file, dtype);
+void write_weights(const fs::path& path, const GgufFiles& files, const std::vector<GgufMapping>& mappings,
+                   DType dtype) {
+  TensorConverter converter(files, dtype);
   std::vector<TensorToWrite> tensors;
   for (const GgufMapping& mapping : mappings)
     tensors.push_back(
@@ -86,11 +87,14 @@ void set_ids(Json& json, const GgufSpecialTokens& ids) {
   if (ids.pad) json["pad_token_id"] = *ids.pad;
 }
 
-// Generation must also stop where a chat turn ends, when the file names that token apart.
+// Generation must also stop where a chat turn or a message ends, when the file names those tokens apart.
 Json generation_config(const GgufSpecialTokens& ids) {
   Json json = Json::object();
   set_ids(json, ids);
-  if (ids.eos && ids.eot && *ids.eos != *ids.eot) json["eos_token_id"] = {*ids.eos, *ids.eot};
+  std::vector<int64_t> ends;
+  for (const std::optional<int64_t>& id : {ids.eos, ids.eot, ids.eom})
+    if (id && std::ranges::find(ends, *id) == ends.end()) ends.push_back(*id);
+  if (!ends.empty()) json["eos_token_id"] = ends.size() == 1 ? Json(ends.front()) : Json(ends);
   return json;
 }
 
@@ -100,10 +104,8 @@ void convert_gguf(const fs::path& gguf, const fs::path& folder, const std::strin
                   const std::function<void(const std::string&)>& report) {
   if (dtype != "float32" && dtype != "bfloat16")
     throw UserError(str("dtype ", dtype, " is not known; expected float32 or bfloat16"));
-  const std::shared_ptr<const MappedFile> file = MappedFile::open(gguf);
-  const std::string source = gguf.string();
-  const GgufHeader header = parse_gguf(file->bytes(), source);
-  LlamaFile llama(header, file->bytes(), source);
+  const GgufFiles files = open_gguf(gguf);
+  LlamaFile llama(files);
   const std::vector<GgufMapping> mappings = llama.map_tensors();
   const GgufTokenizer tokenizer = read_gguf_tokenizer(llama.metadata());
 
@@ -131,8 +133,9 @@ void convert_gguf(const fs::path& gguf, const fs::path& folder, const std::strin
   write("tokenizer_config.json", tokenizer_config, 2);
   write("special_tokens_map.json", *tokenizer.special_tokens, 2);
   // last, so that a folder with weights is a whole one
-  write_weights(folder / "model.safetensors", file->bytes(), mappings,
+  write_weights(folder / "model.safetensors", files, mappings,
                 dtype == "float32" ? DType::kF32 : DType::kBF16);
+  if (!llama.note().empty()) report("note: " + llama.note());
   report(str("wrote ", (folder / "model.safetensors").string(), ": ", mappings.size(), " tensors, ", dtype));
 }
 

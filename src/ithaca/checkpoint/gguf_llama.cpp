@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "ithaca/base/error.h"
+#include "ithaca/checkpoint/gguf_keys.h"
 
 namespace ithaca {
 namespace {
@@ -14,15 +15,13 @@ constexpr int64_t kMaxSize = INT32_MAX;  // of any one number of the shape: prod
 
 }  // namespace
 
-LlamaFile::LlamaFile(const GgufHeader& header, std::span<const std::byte> file, const std::string& source)
-    : header_(header), file_(file), metadata_(header, source) {
-  for (const GgufTensor& tensor : header.tensors) tensors_[tensor.name] = &tensor;
+LlamaFile::LlamaFile(const GgufFiles& files) : files_(files), metadata_(files.header, files.source) {
+  for (const GgufTensor& tensor : files.header.tensors) tensors_[tensor.name] = &tensor;
   const std::string architecture = metadata_.text("general.architecture").value_or("(absent)");
   if (architecture != "llama")
     throw metadata_.bad("general.architecture",
                         str("is ", architecture, ", which is not supported; known is llama"));
-  if (metadata_.integer("llama.expert_count", 0, kMaxSize).value_or(0) != 0)
-    throw metadata_.bad("llama.expert_count", "mixtures of experts are not supported");
+  note_ = check_gguf_keys(files.header, files.source);
   read_shape();
 }
 
@@ -40,8 +39,8 @@ int64_t LlamaFile::kv_head_count() const {
 
 void LlamaFile::read_shape() {
   // a layer has nine tensors at least
-  shape_.layers =
-      metadata_.required_integer("llama.block_count", 1, static_cast<int64_t>(header_.tensors.size() / 9));
+  shape_.layers = metadata_.required_integer("llama.block_count", 1,
+                                             static_cast<int64_t>(files_.header.tensors.size() / 9));
   shape_.hidden = metadata_.required_integer("llama.embedding_length", 1, kMaxSize);
   shape_.intermediate = metadata_.required_integer("llama.feed_forward_length", 1, kMaxSize);
   shape_.heads = metadata_.required_integer("llama.attention.head_count", 1, kMaxSize);
@@ -66,6 +65,13 @@ void LlamaFile::read_shape() {
   if (embedding == tensors_.end())
     throw UserError(str(metadata_.source(), ": tensor token_embd.weight is missing"));
   shape_.vocab = embedding->second->shape.front();
+  if (metadata_.integer("llama.vocab_size", 1, kMaxSize).value_or(shape_.vocab) != shape_.vocab)
+    throw metadata_.bad("llama.vocab_size", str("differs from the ", shape_.vocab, " rows of the embedding"));
+  const double scale = metadata_.real("llama.attention.scale").value_or(0.0);
+  const double usual = 1.0 / std::sqrt(static_cast<double>(shape_.head_dim));
+  if (scale != 0.0 && std::abs(scale - usual) > 1e-6 * usual)
+    throw metadata_.bad("llama.attention.scale",
+                        str("is ", scale, ", which is not supported; expected ", usual));
 }
 
 void LlamaFile::add(const std::string& gguf, const std::string& name, const std::vector<int64_t>& shape,
@@ -113,26 +119,43 @@ std::vector<GgufMapping> LlamaFile::map_tensors() {
   for (int64_t layer = 0; layer < shape_.layers; ++layer) add_layer(layer);
   add("output_norm.weight", "model.norm.weight", {shape_.hidden});
   if (has("output.weight")) add("output.weight", "lm_head.weight", {shape_.vocab, shape_.hidden});
-  for (const GgufTensor& tensor : header_.tensors)
-    if (!used_.count(tensor.name) && tensor.name != "rope_freqs.weight")
+  for (const GgufTensor& tensor : files_.header.tensors)
+    if (!used_.count(tensor.name) && tensor.name != "rope_freqs.weight" &&
+        !tensor.name.ends_with(".attn_rot_embd.weight"))  // of older files; llama.cpp does not read it
       problems_.add(str("tensor ", tensor.name, " has no place in a Llama model"));
   problems_.throw_if_any(
       str(metadata_.source(), ": not the tensors of the Llama model its metadata describe:"));
   return std::move(mappings_);
 }
 
+// What positions are divided by; nothing: they are not.
+std::optional<double> LlamaFile::rope_factor() const {
+  for (const char* key : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
+    const std::optional<double> factor = metadata_.real(key);
+    if (!factor) continue;
+    if (*factor == 0.0 || *factor == 1.0) return std::nullopt;
+    if (*factor < 1.0) throw metadata_.bad(key, str("is ", *factor, "; expected a number of at least 1"));
+    return factor;
+  }
+  return std::nullopt;
+}
+
 Json LlamaFile::rope_scaling() const {
-  const std::string kind = metadata_.text("llama.rope.scaling.type").value_or("none");
+  // llama.cpp takes an absent type for linear
+  const std::string kind = metadata_.text("llama.rope.scaling.type").value_or("linear");
   if (kind == "none") return nullptr;
   if (kind != "linear" && kind != "yarn")
     throw metadata_.bad("llama.rope.scaling.type",
                         str("is ", kind, ", which is not supported; known are none, linear, yarn"));
-  const std::optional<double> factor = metadata_.real("llama.rope.scaling.factor");
-  if (!factor || *factor < 1.0)
-    throw metadata_.bad("llama.rope.scaling.factor", "must be a number of at least 1");
+  const std::optional<double> factor = rope_factor();
+  if (kind == "linear") return factor ? Json{{"rope_type", kind}, {"factor", *factor}} : Json();
+  if (!factor)
+    throw metadata_.bad("llama.rope.scaling.factor", "is missing or 1, and yarn needs one above 1");
   Json scaling = {{"rope_type", kind}, {"factor", *factor}};
   if (const auto original = metadata_.integer("llama.rope.scaling.original_context_length", 1, kMaxSize))
     scaling["original_max_position_embeddings"] = *original;
+  if (const auto fast = metadata_.real("llama.rope.scaling.yarn_beta_fast")) scaling["beta_fast"] = *fast;
+  if (const auto slow = metadata_.real("llama.rope.scaling.yarn_beta_slow")) scaling["beta_slow"] = *slow;
   return scaling;
 }
 
@@ -146,7 +169,7 @@ Json LlamaFile::llama3_scaling(const GgufTensor& factors) const {
   if (factors.type != GgmlType::kF32 || factors.numel() != shape_.head_dim / 2)
     throw refuse(str("expected ", shape_.head_dim / 2, " float32 numbers"));
   std::vector<float> found(static_cast<std::size_t>(factors.numel()));
-  dequantize(factors.type, file_.subspan(factors.offset, factors.bytes), found);
+  dequantize(factors.type, files_.bytes(factors), found);
   constexpr double kLow = 1.0;
   constexpr double kHigh = 4.0;
   constexpr double kOriginal = 8192.0;
@@ -189,8 +212,13 @@ void LlamaFile::add_config(Json& config) const {
       {"mlp_bias", has("blk.0.ffn_up.bias")},
       {"hidden_act", "silu"}};
   config.update(keys);
-  if (const auto factors = tensors_.find("rope_freqs.weight"); factors != tensors_.end())
-    config["rope_scaling"] = llama3_scaling(*factors->second);
+  const auto factors = tensors_.find("rope_freqs.weight");
+  if (factors == tensors_.end()) return;
+  if (!config["rope_scaling"].is_null())
+    throw metadata_.bad(
+        "llama.rope.scaling.type",
+        "scales positions that the tensor rope_freqs.weight scales as well, which is not supported");
+  config["rope_scaling"] = llama3_scaling(*factors->second);
 }
 
 }  // namespace ithaca

@@ -2,13 +2,15 @@
 // V vocabulary, C hidden, I intermediate, H query heads, K kv heads, D head size.
 #pragma once
 #include <map>
+#include <optional>
 #include <set>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "ithaca/base/json.h"
+#include "ithaca/checkpoint/gguf_files.h"
 #include "ithaca/checkpoint/gguf_metadata.h"
+#include "ithaca/checkpoint/problem_list.h"
 
 namespace ithaca {
 
@@ -26,15 +28,17 @@ struct GgufMapping {
 
 class LlamaFile {
  public:
-  // All three must outlive this object. UserError names file and key when it is not a Llama model, or one
-  // with parts that Hugging Face's Llama does not have.
-  LlamaFile(const GgufHeader& header, std::span<const std::byte> file, const std::string& source);
+  // `files` must outlive this object. UserError names file and key when it is not a Llama model, or one with parts
+  // that Hugging Face's Llama does not have (gguf_keys.h).
+  explicit LlamaFile(const GgufFiles& files);
 
   const GgufMetadata& metadata() const { return metadata_; }
 
   // Every tensor of the model, in Hugging Face order. UserError lists what is missing, left over or of
   // another shape.
   std::vector<GgufMapping> map_tensors();
+  // For the user: keys that nobody is known to read; empty: none.
+  const std::string& note() const { return note_; }
   // The keys of config.json that metadata and tensors tell.
   void add_config(Json& config) const;
 
@@ -46,17 +50,18 @@ class LlamaFile {
            int64_t permuted_heads = 0);
   void add_layer(int64_t index);
   bool has(const std::string& name) const { return tensors_.count(name) != 0; }
+  std::optional<double> rope_factor() const;
   Json rope_scaling() const;
   Json llama3_scaling(const GgufTensor& factors) const;
 
-  const GgufHeader& header_;
-  std::span<const std::byte> file_;
+  const GgufFiles& files_;
   GgufMetadata metadata_;
   std::map<std::string, const GgufTensor*> tensors_;
   LlamaShape shape_{};
   std::vector<GgufMapping> mappings_;
   std::set<std::string> used_;
-  Problems problems_;
+  std::string note_;
+  ProblemList problems_;
 };
 
 }  // namespace ithaca

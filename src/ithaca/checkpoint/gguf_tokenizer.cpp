@@ -18,6 +18,10 @@ constexpr const char* kScores = "tokenizer.ggml.scores";
 constexpr const char* kPre = "tokenizer.ggml.pre";
 constexpr const char* kSpace = "\u2581";  // SentencePiece's mark of a space
 
+// Every split of a piece is looked up, so that the work grows with its length squared. SentencePiece's own pieces have
+// 16 characters at most.
+constexpr std::size_t kMaxPieceBytes = 1024;
+
 // llama.cpp's token types
 enum TokenType : int64_t {
   kNormal = 1,
@@ -72,7 +76,7 @@ GgufSpecialTokens read_special_tokens(const GgufMetadata& metadata, const Vocabu
     return value;
   };
   // SentencePiece's own defaults; byte-level vocabularies have none
-  return {id("bos", 1), id("eos", 2), id("unknown", 0), id("padding", -1), id("eot", -1)};
+  return {id("bos", 1), id("eos", 2), id("unknown", 0), id("padding", -1), id("eot", -1), id("eom", -1)};
 }
 
 Json pair_of(const GgufMetadata& metadata, const Vocabulary& vocabulary, const std::string& merge,
@@ -118,6 +122,9 @@ Json merges_from_scores(const GgufMetadata& metadata, const Vocabulary& vocabula
   for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     if (vocabulary.types[id] != kNormal && vocabulary.types[id] != kUserDefined) continue;
     const std::string_view piece = vocabulary.tokens[id];
+    if (piece.size() > kMaxPieceBytes)
+      throw metadata.bad(kTokens, str("entry ", id, " has ", piece.size(), " bytes; at most ", kMaxPieceBytes,
+                                      " are read of a SentencePiece token"));
     const auto starts_character = [&](std::size_t at) {
       return (static_cast<unsigned char>(piece[at]) & 0xC0) != 0x80;
     };
@@ -196,7 +203,8 @@ Json added_token(int64_t id, const std::string& content, bool special, bool norm
 
 Json added_tokens(const Vocabulary& vocabulary, const GgufSpecialTokens& special) {
   std::set<int64_t> named;
-  for (const std::optional<int64_t>& id : {special.bos, special.eos, special.unk, special.pad, special.eot})
+  for (const std::optional<int64_t>& id :
+       {special.bos, special.eos, special.unk, special.pad, special.eot, special.eom})
     if (id) named.insert(*id);
   Json list = Json::array();
   for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {

@@ -11,7 +11,7 @@ namespace ithaca {
 
 // Ids of the special tokens, each inside the vocabulary.
 struct GgufSpecialTokens {
-  std::optional<int64_t> bos, eos, unk, pad, eot;
+  std::optional<int64_t> bos, eos, unk, pad, eot, eom;
 };
 
 struct GgufTokenizer {

@@ -9,6 +9,7 @@
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
 #include "ithaca/base/json.h"
+#include "ithaca/checkpoint/model_weights.h"
 #include "ithaca/checkpoint/safetensors.h"
 #include "ithaca/checkpoint/tensor_io.h"
 
@@ -16,92 +17,6 @@ namespace fs = std::filesystem;
 
 namespace ithaca {
 namespace {
-
-constexpr const char* kWeights = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
-constexpr const char* kHead = "lm_head.weight";
-
-struct StoredTensor {
-  SafetensorsFile file;
-  TensorInfo info;
-};
-using StoredTensors = std::map<std::string, StoredTensor>;
-
-StoredTensors open_single(const fs::path& path) {
-  const SafetensorsFile file = SafetensorsFile::open(path);
-  StoredTensors stored;
-  for (const auto& [name, info] : file.header().tensors) stored.emplace(name, StoredTensor{file, info});
-  return stored;
-}
-
-StoredTensors open_shards(const fs::path& folder, Problems& problems) {
-  const fs::path index_path = folder / kIndex;
-  const std::string source = index_path.string();
-  const Json index = read_json_file(index_path);
-  const auto map = index.is_object() ? index.find("weight_map") : index.end();
-  if (!index.is_object() || map == index.end() || !map->is_object())
-    throw UserError(str(source, ": weight_map must be an object that gives each tensor's file"));
-  std::map<std::string, SafetensorsFile> shards;
-  std::set<std::string> failed;
-  StoredTensors stored;
-  for (const auto& [name, value] : map->items()) {
-    const std::string key = str("weight_map, tensor ", name);
-    if (!value.is_string()) {
-      problems.add(str(source, ": ", key, ": the file name must be a string"));
-      continue;
-    }
-    const std::string shard = value.get<std::string>();
-    if (failed.count(shard)) continue;
-    try {
-      const fs::path path = resolve_inside(folder, shard, source, key);
-      auto opened = shards.find(shard);
-      if (opened == shards.end()) opened = shards.emplace(shard, SafetensorsFile::open(path)).first;
-      const auto& tensors = opened->second.header().tensors;
-      const auto info = tensors.find(name);
-      if (info == tensors.end())
-        problems.add(str(path.string(), ": has no tensor ", name, ", though ", kIndex, " says so"));
-      else
-        stored.emplace(name, StoredTensor{opened->second, info->second});
-    } catch (const UserError& error) {
-      problems.add(error.what());
-      failed.insert(shard);
-    }
-  }
-  return stored;
-}
-
-bool is_pickle(const fs::path& path) {
-  const std::string extension = path.extension().string();
-  return extension == ".bin" || extension == ".pt" || extension == ".pth";
-}
-
-UserError no_weights(const fs::path& folder) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error))
-    if (is_pickle(entry.path()))
-      return UserError(
-          str(entry.path().string(),
-              ": pickled weights can carry code and are never read. Convert them once with transformers: ",
-              "AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)"));
-  return UserError(str(folder.string(), ": has neither ", kWeights, " nor ", kIndex,
-                       "; expected a Hugging Face model folder"));
-}
-
-StoredTensors open_weights(const fs::path& folder, Problems& problems) {
-  if (fs::exists(folder / kWeights))
-    return open_single(resolve_inside(folder, kWeights, folder.string(), "weights"));
-  if (fs::exists(folder / kIndex)) return open_shards(folder, problems);
-  throw no_weights(folder);
-}
-
-bool is_float(DType dtype) {
-  return dtype == DType::kF64 || dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
-}
-
-// Old files keep this buffer, which is computed anew; a tied head may be stored twice.
-bool may_be_ignored(const std::string& name, const Decoder& decoder) {
-  return name.ends_with(".rotary_emb.inv_freq") || (name == kHead && !decoder.lm_head);
-}
 
 const char* config_dtype(at::ScalarType type) {
   switch (type) {
@@ -123,6 +38,8 @@ Json config_to_write(const Decoder& decoder) {
   config[key] = config_dtype(decoder.dtype());
   if (config.contains("dtype")) config["dtype"] = config_dtype(decoder.dtype());
   config["tie_word_embeddings"] = !decoder.lm_head.has_value();
+  config["architectures"] = {decoder.config.architecture};  // with its head, also where a base model was read
+  config["model_type"] = decoder.config.model_type;
   if (decoder.config.alibi) config["alibi"] = true;  // our key: transformers has no Llama with ALiBi
   if (decoder.config.architecture == "MistralForCausalLM")
     config["sliding_window"] =
@@ -141,8 +58,8 @@ bool copy_if_there(const fs::path& from, const fs::path& to, const char* name) {
   constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
   if (from.empty() || !fs::exists(from / name)) return false;
   std::error_code error;
-  if (!fs::equivalent(from / name, to / name, error))
-    write_file(to / name, read_file(from / name, kMaxBytes));
+  // one of that name that is a link, to the original as well, becomes a file of its own
+  if (!fs::equivalent(from, to, error)) write_file(to / name, read_file(from / name, kMaxBytes));
   return true;
 }
 
@@ -173,10 +90,10 @@ std::set<std::string> write_weights(const ParameterList& parameters, const fs::p
                                     std::size_t max_shard_bytes) {
   const std::vector<ParameterList> shards = split_into_shards(parameters, max_shard_bytes);
   if (shards.size() == 1) {
-    write_shard(folder / kWeights, parameters);
-    return {kWeights};
+    write_shard(folder / kWeightsFile, parameters);
+    return {kWeightsFile};
   }
-  std::set<std::string> written = {kIndex};
+  std::set<std::string> written = {kWeightsIndex};
   Json map = Json::object();
   std::size_t total = 0;
   for (std::size_t i = 0; i < shards.size(); ++i) {
@@ -189,7 +106,7 @@ std::set<std::string> write_weights(const ParameterList& parameters, const fs::p
       total += parameter->value.nbytes();
     }
   }
-  write_json_file(folder / kIndex, {{"metadata", {{"total_size", total}}}, {"weight_map", map}});
+  write_json_file(folder / kWeightsIndex, {{"metadata", {{"total_size", total}}}, {"weight_map", map}});
   return written;
 }
 
@@ -197,8 +114,8 @@ void remove_older_weights(const fs::path& folder, const std::set<std::string>& w
   std::vector<fs::path> stale;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    const bool weights =
-        name == kWeights || name == kIndex || (name.starts_with("model-") && name.ends_with(".safetensors"));
+    const bool weights = name == kWeightsFile || name == kWeightsIndex ||
+                         (name.starts_with("model-") && name.ends_with(".safetensors"));
     if (weights && !written.count(name)) stale.push_back(entry.path());
   }
   for (const fs::path& path : stale) fs::remove(path);
@@ -207,33 +124,20 @@ void remove_older_weights(const fs::path& folder, const std::set<std::string>& w
 }  // namespace
 
 void load_weights(Decoder& decoder, const fs::path& folder) {
-  Problems problems;
-  const StoredTensors stored = open_weights(folder, problems);
-  const ParameterList parameters = decoder.parameters();
-  std::set<std::string> wanted;
-  for (const Parameter* parameter : parameters) {
-    wanted.insert(parameter->name);
-    const auto found = stored.find(parameter->name);
-    if (found == stored.end()) {
-      problems.add(str("tensor ", parameter->name, " is missing"));
-      continue;
-    }
-    const TensorInfo& info = found->second.info;
-    if (at::IntArrayRef(info.shape) != parameter->value.sizes())
-      problems.add(str("tensor ", parameter->name, " has shape ", shape_text(info.shape),
-                       ", config.json says ", shape_text(parameter->value.sizes().vec())));
-    if (!is_float(info.dtype))
-      problems.add(str("tensor ", parameter->name, " has dtype ", dtype_name(info.dtype),
-                       ", expected F32, BF16, F16 or F64"));
-  }
-  for (const auto& [name, tensor] : stored)
-    if (!wanted.count(name) && !may_be_ignored(name, decoder))
-      problems.add(str("tensor ", name, " is not part of this model"));
-  problems.throw_if_any(
-      str(folder.string(), ": the weights do not fit the model that config.json describes:"));
-  for (const Parameter* parameter : parameters) {
-    const StoredTensor& source = stored.at(parameter->name);
-    copy_stored_tensor(source.file, source.info, parameter->value);
+  const WeightFiles weights = WeightFiles::open(folder);
+  ModelConfig config = decoder.config;
+  config.tie_word_embeddings = !decoder.lm_head.has_value();
+  check_weights(config, weights, folder);
+  ModelConfig of_the_weights = config;
+  untie_if_heads_differ(of_the_weights, weights, folder);
+  if (of_the_weights.tie_word_embeddings != config.tie_word_embeddings)
+    throw UserError(str(folder.string(),
+                        ": lm_head.weight differs from the embedding, but this model's head is its ",
+                        "embedding (tie_word_embeddings)"));
+  for (const Parameter* parameter : decoder.parameters()) {
+    const WeightFiles::Tensor* source = find_source(weights, parameter->name, config.tie_word_embeddings);
+    ITHACA_CHECK(source && at::IntArrayRef(source->info->shape) == parameter->value.sizes(), parameter->name);
+    copy_stored_tensor(*source->file, *source->info, parameter->value);
   }
 }
 

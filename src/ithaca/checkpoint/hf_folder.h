@@ -8,9 +8,8 @@
 namespace ithaca {
 
 // Fills `decoder` from the folder's model.safetensors or, without one, its shards + index. Casts to the
-// parameters' dtype (float16/bfloat16/float32/float64 in), copies into their own storage. UserError lists all
-// problems: tensors missing, unexpected (other than *.rotary_emb.inv_freq and a tied lm_head), of another
-// shape, index entries that leave the folder, and .bin/.pt/.pth folders with the way to convert them.
+// parameters' dtype (float16/bfloat16/float32/float64 in), copies into their own storage. UserError as of WeightFiles::open
+// and check_weights (model_weights.h), and where the model is tied and the weights' head is another.
 void load_weights(Decoder& decoder, const std::filesystem::path& folder);
 
 // Writes config.json (as read, with dtype set), generation_config.json, model.safetensors (shards of at most

@@ -220,12 +220,13 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, cons
 SafetensorsFile SafetensorsFile::open(const fs::path& path) {
   SafetensorsFile file;
   file.file_ = MappedFile::open(path);
-  file.header_ = parse_safetensors_header(file.file_->bytes(), path.string());
+  file.header_ =
+      std::make_shared<const SafetensorsHeader>(parse_safetensors_header(file.file_->bytes(), path.string()));
   return file;
 }
 
 std::span<const std::byte> SafetensorsFile::data(const TensorInfo& tensor) const {
-  return file_->bytes().subspan(header_.data_offset + tensor.begin, tensor.end - tensor.begin);
+  return file_->bytes().subspan(header_->data_offset + tensor.begin, tensor.end - tensor.begin);
 }
 
 void write_safetensors(const fs::path& path, const std::vector<TensorToWrite>& tensors,

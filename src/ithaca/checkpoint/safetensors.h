@@ -37,16 +37,17 @@ struct SafetensorsHeader {
 // hole or overlap, last end == file size. UserError names file, tensor and rule.
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, const std::string& source);
 
+// A handle: copies share the map and the header.
 class SafetensorsFile {
  public:
   static SafetensorsFile open(const std::filesystem::path& path);
-  const SafetensorsHeader& header() const { return header_; }
+  const SafetensorsHeader& header() const { return *header_; }
   // A view of the map, aligned to one byte only; valid while this object or a copy of it lives.
   std::span<const std::byte> data(const TensorInfo& tensor) const;
 
  private:
   std::shared_ptr<const MappedFile> file_;
-  SafetensorsHeader header_;
+  std::shared_ptr<const SafetensorsHeader> header_;
 };
 
 // One tensor to write; `bytes` is asked for once, when its turn comes, so that converted tensors need not all

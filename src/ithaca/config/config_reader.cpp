@@ -51,6 +51,18 @@ ConfigReader ConfigReader::inside(const std::string& key) const {
   return ConfigReader(object_.at(key), source_, prefix_ + key + ".", problems_);
 }
 
+std::vector<std::string> ConfigReader::check_keys(std::span<const FileKey> keys) {
+  std::vector<std::string> unknown;
+  for (const auto& [name, value] : object_.items()) {
+    const FileKey* key = find_key(keys, name);
+    if (!key && !value.is_null()) unknown.push_back(name);
+    if (!key || key->use != KeyUse::kRefused || changes_nothing(key->unless, value)) continue;
+    const std::string accepted = accepted_values(key->unless);
+    problem(name, &value, str(accepted.empty() ? "no value" : accepted, " (", key->remark, ")"));
+  }
+  return unknown;
+}
+
 int64_t ConfigReader::required_size(const std::string& key, int64_t maximum) {
   if (find(key))
     return has_value(key) ? size(key, maximum, 0)

@@ -3,10 +3,13 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/json.h"
+#include "ithaca/config/file_keys.h"
 #include "ithaca/config/model_config.h"
 
 namespace ithaca {
@@ -35,6 +38,11 @@ class ConfigReader {
   // "FILE: key is VALUE; expected ..."; a null `value` says "is missing".
   void problem(const std::string& key, const Json* value, const std::string& expected);
   void add(const std::string& what);
+  // Adds a problem for every refused key whose value would change something; returns the keys that are in no list and
+  // not null.
+  std::vector<std::string> check_keys(std::span<const FileKey> keys);
+
+  const std::string& source() const { return source_; }
   // The object under `key`, with its keys named "key.inner" in messages.
   ConfigReader inside(const std::string& key) const;
 
@@ -45,7 +53,9 @@ class ConfigReader {
   Problems& problems_;
 };
 
-// rope_scaling, rope_parameters and rope_theta in any of the spellings of transformers 4 and 5.
-RopeConfig read_rope_config(ConfigReader& reader, int64_t max_position_embeddings);
+// rope_scaling, rope_parameters and rope_theta in any of the spellings of transformers 4 and 5. Keys inside that nobody
+// reads are named in `notes`.
+RopeConfig read_rope_config(ConfigReader& reader, int64_t max_position_embeddings,
+                            std::vector<std::string>& notes);
 
 }  // namespace ithaca

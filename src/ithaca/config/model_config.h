@@ -30,7 +30,8 @@ struct RopeConfig {
 };
 
 struct ModelConfig {
-  std::string architecture;  // architectures[0], e.g. LlamaForCausalLM
+  std::string
+      architecture;  // LlamaForCausalLM or MistralForCausalLM, also where the file names the base model
   std::string model_type;
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
@@ -48,15 +49,17 @@ struct ModelConfig {
   RopeConfig rope;
   int64_t sliding_window = 0;  // tokens; 0: none (Mistral's key)
   bool alibi = false;  // ALiBi in the place of rotary embedding (Falcon's key; written by our own export)
-  std::string dtype;   // torch_dtype | dtype: float32, bfloat16, float16 or empty
+  std::string dtype;   // torch_dtype | dtype: float32, bfloat16, float16, float64 or empty
   std::optional<int64_t> bos_token_id;
-  std::vector<int64_t> eos_token_ids;  // one or many in the file
+  std::vector<int64_t> eos_token_ids;  // one or many in the file; ids that name no token are left out
+  std::vector<std::string> notes;      // for the log, once: what is in the file and not used
   std::shared_ptr<const Json> raw;     // the file as read, for export
 };
 
 // Throws one UserError that lists all problems (missing keys, wrong types, sizes that are not positive or
 // overflow, heads not divisible by kv heads, an odd head_dim, an unknown architecture, rope type or
-// hidden_act, with the known ones named).
+// hidden_act, with the known ones named, and every key of config/model_keys.h that is refused). Keys that are in no list
+// there are named in `notes`.
 ModelConfig parse_model_config(const Json& json, const std::string& source);
 ModelConfig read_model_config(const std::filesystem::path& model_folder);
 

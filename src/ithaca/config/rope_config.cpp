@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "ithaca/config/config_reader.h"
+#include "ithaca/config/model_keys.h"
 
 namespace ithaca {
 namespace {
@@ -53,9 +54,6 @@ void read_yarn(ConfigReader& reader, RopeConfig& rope) {
 void read_scaling(ConfigReader& reader, int64_t max_positions, RopeConfig& rope) {
   rope.type = read_type(reader);
   rope.theta = reader.number("rope_theta", rope.theta, 1e-3, kMaxTheta);
-  if (reader.number("partial_rotary_factor", 1, 0, 1) != 1)
-    reader.problem("partial_rotary_factor", reader.find("partial_rotary_factor"),
-                   "1 (partial rotary embedding is not supported)");
   // dynamic scales from max_position_embeddings itself, whatever else the file holds
   if (rope.type != Type::kDynamic)
     rope.original_max_position_embeddings = reader.size("original_max_position_embeddings", int64_t{1} << 40,
@@ -72,13 +70,11 @@ void read_scaling(ConfigReader& reader, int64_t max_positions, RopeConfig& rope)
 
 }  // namespace
 
-RopeConfig read_rope_config(ConfigReader& reader, int64_t max_position_embeddings) {
+RopeConfig read_rope_config(ConfigReader& reader, int64_t max_position_embeddings,
+                            std::vector<std::string>& notes) {
   RopeConfig rope;
   rope.theta = reader.number("rope_theta", 10000.0, 1e-3, kMaxTheta);
   rope.original_max_position_embeddings = max_position_embeddings;
-  if (reader.number("partial_rotary_factor", 1, 0, 1) != 1)
-    reader.problem("partial_rotary_factor", reader.find("partial_rotary_factor"),
-                   "1 (partial rotary embedding is not supported)");
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!reader.has_value(key)) continue;
     if (!reader.find(key)->is_object()) {
@@ -88,6 +84,9 @@ RopeConfig read_rope_config(ConfigReader& reader, int64_t max_position_embedding
     }
     if (reader.find(key)->empty()) continue;
     ConfigReader inner = reader.inside(key);
+    const std::string note = unknown_keys_note(reader.source(), inner.check_keys(rope_keys()),
+                                               "no rotary embedding here reads such a key");
+    if (!note.empty()) notes.push_back(note);
     read_scaling(inner, max_position_embeddings, rope);
     break;
   }

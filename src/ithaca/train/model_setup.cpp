@@ -6,6 +6,7 @@
 
 #include "ithaca/base/error.h"
 #include "ithaca/checkpoint/hf_folder.h"
+#include "ithaca/checkpoint/model_weights.h"
 #include "ithaca/config/attention_settings.h"
 
 namespace fs = std::filesystem;
@@ -20,7 +21,7 @@ fs::path token_cache_dir(const Settings& settings) {
 }
 
 ModelConfig read_run_config(const Settings& settings) {
-  return read_model_config(model_folder(settings));
+  return read_checked_config(settings);
 }
 
 std::unique_ptr<Decoder> load_decoder(const Settings& settings, const ModelConfig& config) {
