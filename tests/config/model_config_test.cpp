@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "ithaca/base/error.h"
+#include "ithaca/config/model_keys.h"
 #include "tests/config/tiny_config.h"
 #include "tests/support/temporary_folder.h"
 
@@ -26,6 +27,13 @@ Json tiny(const char* changes = "{}") {
 
 ModelConfig parse(const char* changes) {
   return parse_model_config(tiny(changes), "config.json");
+}
+
+ModelConfig parse_mistral(const char* changes) {
+  Json json = tiny(changes);
+  json["architectures"] = {"MistralForCausalLM"};
+  json["model_type"] = "mistral";
+  return parse_model_config(json, "config.json");
 }
 
 TEST(ModelConfig, DefaultsOfAbsentKeys) {
@@ -107,20 +115,102 @@ TEST(ModelConfig, RopePrecedenceIsThatOfTransformers) {
 }
 
 TEST(ModelConfig, MistralWithoutWindow) {
-  const ModelConfig config =
-      parse(R"({"architectures": ["MistralForCausalLM"], "sliding_window": null, "attention_bias": true})");
+  const ModelConfig config = parse_mistral(R"({"sliding_window": null, "attention_bias": true})");
   EXPECT_FALSE(config.attention_bias) << "its layers have none";
   EXPECT_EQ(config.max_position_embeddings, 131072);
   EXPECT_EQ(config.sliding_window, 0);
 }
 
 TEST(ModelConfig, SlidingWindowAndAlibi) {
-  EXPECT_EQ(parse(R"({"architectures": ["MistralForCausalLM"], "sliding_window": 128})").sliding_window, 128);
-  EXPECT_EQ(parse(R"({"architectures": ["MistralForCausalLM"]})").sliding_window, 4096)
-      << "transformers' default";
+  EXPECT_EQ(parse_mistral(R"({"sliding_window": 128})").sliding_window, 128);
+  EXPECT_EQ(parse_mistral("{}").sliding_window, 4096) << "transformers' default";
   EXPECT_EQ(parse(R"({"sliding_window": 128})").sliding_window, 0) << "no key of Llama";
   EXPECT_TRUE(parse(R"({"alibi": true})").alibi);
   EXPECT_FALSE(parse("{}").alibi);
+}
+
+TEST(ModelConfig, TheFamilyIsNamedByEitherKeyAndModelTypeDecides) {
+  EXPECT_EQ(parse(R"({"architectures": null})").architecture, "LlamaForCausalLM");
+  EXPECT_EQ(parse(R"({"model_type": null})").model_type, "llama");
+  EXPECT_EQ(parse(R"({"architectures": ["LlamaModel"]})").architecture, "LlamaForCausalLM");
+  EXPECT_EQ(parse(R"({"architectures": ["MistralModel"], "model_type": "mistral"})").architecture,
+            "MistralForCausalLM");
+  const ModelConfig both = parse(R"({"architectures": ["MistralForCausalLM"]})");  // of model_type llama
+  EXPECT_EQ(both.architecture, "LlamaForCausalLM");
+  EXPECT_THAT(both.notes,
+              ElementsAre(HasSubstr("architectures says MistralForCausalLM, model_type says llama")));
+}
+
+TEST(ModelConfig, OdditiesThatTransformersLoads) {
+  EXPECT_THAT(parse(R"({"eos_token_id": -1})").eos_token_ids, IsEmpty());
+  EXPECT_THAT(parse(R"({"eos_token_id": [5, -1]})").eos_token_ids, ElementsAre(5));
+  EXPECT_THAT(parse(R"({"eos_token_id": -1})").notes,
+              ElementsAre(HasSubstr("eos_token_id -1 names no token")));
+  EXPECT_FALSE(parse(R"({"bos_token_id": -1})").bos_token_id.has_value());
+  EXPECT_EQ(parse(R"({"dtype": "torch.bfloat16"})").dtype, "bfloat16");
+  EXPECT_EQ(parse(R"({"torch_dtype": "bf16"})").dtype, "bfloat16");
+  EXPECT_EQ(parse(R"({"torch_dtype": "half"})").dtype, "float16");
+  EXPECT_EQ(parse(R"({"hidden_act": "swish"})").hidden_size, 36);
+  EXPECT_EQ(parse(R"({"attention_dropout": null, "quantization_config": null})").hidden_size, 36);
+  EXPECT_EQ(parse_mistral(R"({"layer_types": ["full_attention", "attention"]})").sliding_window, 0);
+  EXPECT_EQ(parse_mistral(R"({"layer_types": ["sliding_attention", "sliding_attention"]})").sliding_window,
+            4096);
+}
+
+TEST(ModelConfig, KeysThatNobodyReadsAreNamedOnce) {
+  const ModelConfig config = parse(
+      R"({"frobnicate": 1, "sliding_window": 9, "nothing": null, "use_cache": true, "temperature": 0.5, "rope_parameters":
+    {"rope_theta": 7, "wobble": 2}})");
+  EXPECT_THAT(config.notes,
+              testing::UnorderedElementsAre(
+                  "config.json: not used: frobnicate, sliding_window (transformers reads no such key of a "
+                  "llama model)",
+                  "config.json: not used: wobble (no rotary embedding here reads such a key)"));
+  EXPECT_THAT(parse("{}").notes, IsEmpty());
+}
+
+TEST(ModelConfig, ReadsWhatPythonWrites) {
+  const TemporaryFolder folder;
+  std::string text = kTinyConfig;
+  text.insert(1, R"("a": Infinity, "b": [-Infinity, NaN], "c": "NaN, \"Infinity\"", )");
+  const ModelConfig config = read_model_config(folder.write("config.json", text));
+  EXPECT_EQ(config.raw->at("a"), Json({{"__float__", "Infinity"}}));
+  EXPECT_EQ(config.raw->at("b").at(0), Json({{"__float__", "-Infinity"}}));
+  EXPECT_EQ(config.raw->at("b").at(1), Json({{"__float__", "NaN"}}));
+  EXPECT_EQ(config.raw->at("c"), "NaN, \"Infinity\"");
+  text.insert(1, R"("rms_norm_eps": Infinity, )");
+  EXPECT_THROW(read_model_config(folder.write("config.json", text)), UserError);
+}
+
+// Every key that transformers' configuration classes read, in two versions, is declared.
+TEST(ModelKeys, NoneOfTransformersIsMissing) {
+  const Json golden = read_json_file(ITHACA_SOURCE_DIR "/tests/golden/config/keys.json");
+  for (const char* version : {"transformers 4.57.6", "transformers 5.23.0"}) {
+    const std::pair<const char*, const char*> families[] = {{"llama", "LlamaForCausalLM"},
+                                                            {"mistral", "MistralForCausalLM"}};
+    for (const auto& [family, architecture] : families) {
+      const Json& keys = golden.at(version).at(family);
+      ASSERT_GE(keys.size(), 40u);
+      for (const Json& key : keys)
+        EXPECT_TRUE(find_key(model_config_keys(architecture), key.get<std::string>()) ||
+                    find_key(generation_keys(), key.get<std::string>()))
+            << version << " " << family << " " << key;
+    }
+    ASSERT_GE(golden.at(version).at("generation").size(), 60u);
+    for (const Json& key : golden.at(version).at("generation"))
+      EXPECT_TRUE(find_key(generation_keys(), key.get<std::string>())) << version << " " << key;
+  }
+}
+
+TEST(ModelKeys, ValuesThatChangeNothing) {
+  EXPECT_TRUE(changes_nothing(Unless::kZero, 0.0) && changes_nothing(Unless::kZero, false));
+  EXPECT_TRUE(changes_nothing(Unless::kOne, 1) && changes_nothing(Unless::kTrue, true));
+  EXPECT_TRUE(changes_nothing(Unless::kZeroOrOne, 0) && changes_nothing(Unless::kZeroOrOne, 1.0));
+  EXPECT_TRUE(changes_nothing(Unless::kEmpty, Json::object()) && changes_nothing(Unless::kEmpty, ""));
+  EXPECT_TRUE(changes_nothing(Unless::kNothing, nullptr));
+  EXPECT_FALSE(changes_nothing(Unless::kZero, 0.1) || changes_nothing(Unless::kZero, true));
+  EXPECT_FALSE(changes_nothing(Unless::kTrue, false) || changes_nothing(Unless::kOne, "1"));
+  EXPECT_FALSE(changes_nothing(Unless::kEmpty, Json::array({0})) || changes_nothing(Unless::kNothing, 0));
 }
 
 TEST(ModelConfig, CountsParameters) {
@@ -155,7 +245,9 @@ struct Bad {
 };
 
 constexpr Bad kBad[] = {
-    {R"({"architectures": null})", "architectures is null", "LlamaForCausalLM"},
+    {R"({"architectures": null, "model_type": null})", "architectures is null", "LlamaForCausalLM"},
+    {R"({"model_type": "qwen2"})", "model_type is \"qwen2\"", "llama or mistral"},
+    {R"({"architectures": ["LlamaForSequenceClassification"]})", "LlamaForSequenceClassification", "one of"},
     {R"({"architectures": []})", "architectures is []", "LlamaForCausalLM"},
     {R"({"architectures": "LlamaForCausalLM"})", "architectures", "a list"},
     {R"({"architectures": [1]})", "architectures", "a list"},
@@ -197,7 +289,8 @@ constexpr Bad kBad[] = {
     {R"({"dtype": "int8"})", "dtype is \"int8\"", "float32, bfloat16 or float16"},
     {R"({"torch_dtype": 16})", "torch_dtype is 16", "a string"},
     {R"({"eos_token_id": "end"})", "eos_token_id", "a token id"},
-    {R"({"eos_token_id": [1, -2]})", "eos_token_id is -2", "a token id"},
+    {R"({"eos_token_id": [1, 1.5]})", "eos_token_id is 1.5", "a token id"},
+    {R"({"eos_token_id": -1e15})", "eos_token_id is -1", "a token id"},
     {R"({"bos_token_id": 1.5})", "bos_token_id is 1.5", "a token id"},
     {R"({"rope_theta": 0})", "rope_theta is 0", "a number from"},
     {R"({"rope_theta": "big"})", "rope_theta", "a number"},
@@ -218,8 +311,25 @@ constexpr Bad kBad[] = {
     {R"({"rope_scaling": {"type": "yarn", "factor": 8, "original_max_position_embeddings": -1}})",
      "original_max_position_embeddings", "from 1"},
     {R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor is 0.5", "expected 1"},
-    {R"({"architectures": ["MistralForCausalLM"], "sliding_window": 0})", "sliding_window is 0", "from 1"},
-    {R"({"architectures": ["MistralForCausalLM"], "sliding_window": "all"})", "sliding_window", "from 1"},
+    {R"({"model_type": "mistral", "sliding_window": 0})", "sliding_window is 0", "from 1"},
+    {R"({"model_type": "mistral", "sliding_window": "all"})", "sliding_window", "from 1"},
+    {R"({"layer_types": ["sliding_attention", "sliding_attention"]})", "layer_types", "times full_attention"},
+    {R"({"layer_types": ["full_attention"]})", "layer_types", "num_hidden_layers times"},
+    {R"({"model_type": "mistral", "layer_types": ["full_attention", "sliding_attention"]})", "layer_types",
+     "times sliding_attention"},
+    {R"({"compression_config": {}})", "compression_config is {}", "not supported"},
+    {R"({"per_layer_config": {"0": {"intermediate_size": 8}}})", "per_layer_config",
+     "empty (layers that differ"},
+    {R"({"pruned_heads": {"0": [1]}})", "pruned_heads", "empty"},
+    {R"({"is_encoder_decoder": true})", "is_encoder_decoder is true", "false (only decoders"},
+    {R"({"add_cross_attention": true})", "add_cross_attention", "false"},
+    {R"({"rope_interleaved": true})", "rope_interleaved", "false"},
+    {R"({"rope_parameters": {"full_attention": {"rope_theta": 5}}})", "rope_parameters.full_attention",
+     "one level up"},
+    {R"({"rope_scaling": {"type": "linear", "factor": 2, "long_factor": [1]}})", "rope_scaling.long_factor",
+     "longrope"},
+    {R"({"rope_parameters": {"partial_rotary_factor": 0.5}})", "rope_parameters.partial_rotary_factor is 0.5",
+     "expected 1"},
     {R"({"alibi": "yes"})", "alibi is", "true or false"},
 };
 
