@@ -11,7 +11,7 @@
 #include "ithaca/base/json.h"
 #include "ithaca/checkpoint/gguf.h"
 #include "ithaca/checkpoint/safetensors.h"
-#include "tests/checkpoint/gguf_writer.h"
+#include "tests/checkpoint/gguf_model.h"
 #include "tests/support/temporary_folder.h"
 
 namespace ithaca {
@@ -19,77 +19,6 @@ namespace {
 
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
-
-constexpr int64_t kHidden = 8, kHeads = 2, kIntermediate = 4;
-constexpr std::size_t kVocab = 10;
-
-struct Options {
-  std::string architecture = "llama", model = "gpt2", pre = "smollm";
-  uint32_t kv_heads = 1;
-  bool head = false;
-  std::string leave_out = {};  // a tensor
-  std::string merge = "a b";
-  uint32_t eos = 1;
-};
-
-// Element i of tensor `seed` is seed + i / 1024: exact in float32.
-std::string numbers(int64_t count, int seed) {
-  std::string bytes;
-  for (int64_t i = 0; i < count; ++i)
-    bytes += GgufWriter::raw(static_cast<float>(seed) + static_cast<float>(i) / 1024.0F);
-  return bytes;
-}
-
-GgufWriter metadata(const Options& options) {
-  GgufWriter writer;
-  writer.string("general.architecture", options.architecture)
-      .u32("llama.block_count", 1)
-      .u32("llama.context_length", 64)
-      .u32("llama.embedding_length", kHidden)
-      .u32("llama.feed_forward_length", kIntermediate)
-      .u32("llama.attention.head_count", kHeads)
-      .u32("llama.attention.head_count_kv", options.kv_heads)
-      .f32("llama.attention.layer_norm_rms_epsilon", 1e-5F)
-      .f32("llama.rope.freq_base", 10000.0F)
-      .string("tokenizer.ggml.model", options.model)
-      .string("tokenizer.ggml.pre", options.pre)
-      .strings("tokenizer.ggml.tokens",
-               {"<s>", "</s>", "a", "b", "ab", "c", "<0x0A>", "\u2581", "\u2581a", "[PAD9]"})
-      .i32s("tokenizer.ggml.token_type", {3, 3, 1, 1, 1, 4, 6, 1, 1, 5})
-      .u32("tokenizer.ggml.bos_token_id", 0)
-      .u32("tokenizer.ggml.eos_token_id", options.eos)
-      .string("tokenizer.chat_template", "{{ messages }}");
-  if (options.model == "gpt2")
-    writer.strings("tokenizer.ggml.merges", {options.merge});
-  else
-    writer.f32s("tokenizer.ggml.scores", {0, 0, -3, -4, -2, -5, 0, -6, -1, 0});
-  return writer;
-}
-
-std::string model_file(const Options& options = {}) {
-  GgufWriter writer = metadata(options);
-  int seed = 1;
-  const auto tensor = [&](const std::string& name, const std::vector<uint64_t>& dims) {
-    int64_t count = 1;
-    for (const uint64_t dim : dims) count *= static_cast<int64_t>(dim);
-    if (name != options.leave_out) writer.tensor(name, dims, 0, numbers(count, seed));
-    ++seed;
-  };
-  const uint64_t kv_rows = options.kv_heads * kHidden / kHeads;
-  tensor("token_embd.weight", {kHidden, kVocab});
-  tensor("blk.0.attn_norm.weight", {kHidden});
-  tensor("blk.0.attn_q.weight", {kHidden, kHidden});
-  tensor("blk.0.attn_k.weight", {kHidden, kv_rows});
-  tensor("blk.0.attn_v.weight", {kHidden, kv_rows});
-  tensor("blk.0.attn_output.weight", {kHidden, kHidden});
-  tensor("blk.0.ffn_norm.weight", {kHidden});
-  tensor("blk.0.ffn_gate.weight", {kHidden, kIntermediate});
-  tensor("blk.0.ffn_up.weight", {kHidden, kIntermediate});
-  tensor("blk.0.ffn_down.weight", {kIntermediate, kHidden});
-  tensor("output_norm.weight", {kHidden});
-  if (options.head) tensor("output.weight", {kHidden, kVocab});
-  return writer.file();
-}
 
 class ConvertTest : public ::testing::Test {
  protected:
@@ -123,7 +52,7 @@ std::vector<float> floats_of(const SafetensorsFile& file, const std::string& nam
 }
 
 TEST_F(ConvertTest, WritesAWholeFolderWithTheRotaryPermutationUndone) {
-  convert(model_file());
+  convert(gguf_model());
   EXPECT_EQ(lines_.size(), 6U);
   const SafetensorsFile file = SafetensorsFile::open(out() / "model.safetensors");
   EXPECT_EQ(file.header().tensors.size(), 11U);  // tied: no head
@@ -152,10 +81,10 @@ TEST_F(ConvertTest, WritesAWholeFolderWithTheRotaryPermutationUndone) {
 }
 
 TEST_F(ConvertTest, RoundsToBfloat16AndKeepsAnUntiedHead) {
-  Options options;
+  GgufModel options;
   options.head = true;
   options.kv_heads = 2;
-  convert(model_file(options), "bfloat16");
+  convert(gguf_model(options), "bfloat16");
   const SafetensorsFile file = SafetensorsFile::open(out() / "model.safetensors");
   const TensorInfo& head = file.header().tensors.at("lm_head.weight");
   EXPECT_EQ(head.dtype, DType::kBF16);
@@ -169,7 +98,7 @@ TEST_F(ConvertTest, RoundsToBfloat16AndKeepsAnUntiedHead) {
 }
 
 TEST_F(ConvertTest, WritesAByteLevelTokenizer) {
-  convert(model_file());
+  convert(gguf_model());
   const Json tokenizer = read_json_file(out() / "tokenizer.json");
   EXPECT_EQ(tokenizer["pre_tokenizer"]["pretokenizers"][0],
             Json({{"type", "Digits"}, {"individual_digits", true}}));
@@ -190,9 +119,9 @@ TEST_F(ConvertTest, WritesAByteLevelTokenizer) {
 }
 
 TEST_F(ConvertTest, TurnsSentencePieceScoresIntoMergesBestFirst) {
-  Options options;
+  GgufModel options;
   options.model = "llama";
-  convert(model_file(options));
+  convert(gguf_model(options));
   const Json tokenizer = read_json_file(out() / "tokenizer.json");
   EXPECT_EQ(tokenizer["model"]["merges"],
             Json::array({Json::array({"\u2581", "a"}), Json::array({"a", "b"})}));
@@ -205,7 +134,7 @@ TEST_F(ConvertTest, TurnsSentencePieceScoresIntoMergesBestFirst) {
 
 TEST_F(ConvertTest, RefusesWhatItCannotConvertByName) {
   struct Case {
-    Options options;
+    GgufModel options;
     std::string says;
   };
   const std::vector<Case> cases = {
@@ -220,7 +149,7 @@ TEST_F(ConvertTest, RefusesWhatItCannotConvertByName) {
       {{.eos = 10}, "tokenizer.ggml.eos_token_id"},
   };
   for (const Case& one : cases) {
-    const std::string message = message_of(model_file(one.options));
+    const std::string message = message_of(gguf_model(one.options));
     EXPECT_THAT(message, HasSubstr("model.gguf"));
     EXPECT_THAT(message, HasSubstr(one.says));
     EXPECT_FALSE(fs::exists(out() / "model.safetensors"));
@@ -228,7 +157,7 @@ TEST_F(ConvertTest, RefusesWhatItCannotConvertByName) {
 }
 
 TEST_F(ConvertTest, CommandLine) {
-  const std::string gguf = write(model_file()).string();
+  const std::string gguf = write(gguf_model()).string();
   const std::string out_dir = out().string();
   EXPECT_THROW(run_convert({gguf}), UserError);
   EXPECT_THROW(run_convert({gguf, out_dir, "third"}), UserError);

@@ -10,6 +10,7 @@
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
 #include "ithaca/base/json.h"
+#include "ithaca/checkpoint/model_weights.h"
 #include "ithaca/checkpoint/safetensors.h"
 #include "ithaca/config/model_config.h"
 #include "tests/support/temporary_folder.h"
@@ -87,6 +88,7 @@ TEST(HfFolderTest, WhatAttentionWasTrainedWithIsInTheConfig) {
   EXPECT_TRUE(read_model_config(folder.path()).alibi);
   Json mistral = tiny_config(false);
   mistral["architectures"] = {"MistralForCausalLM"};
+  mistral["model_type"] = "mistral";
   mistral["sliding_window"] = 9;
   for (const int64_t window : {0, 5}) {
     auto decoder = build_decoder(parse_model_config(mistral, "config.json"), at::kFloat);
@@ -143,11 +145,213 @@ TEST(HfFolderTest, CarriesTheTokenizerAlong) {
   EXPECT_FALSE(fs::exists(target.path() / "notes.txt"));
 }
 
-TEST(HfFolderTest, AStoredHeadIsIgnoredByATiedModel) {
+// The tensors of a folder's one file, in memory, to be written again otherwise.
+struct Stored {
+  std::string name, bytes;
+  DType dtype;
+  std::vector<int64_t> shape;
+};
+
+std::vector<Stored> stored_tensors(const fs::path& folder) {
+  const SafetensorsFile file = SafetensorsFile::open(folder / "model.safetensors");
+  std::vector<Stored> tensors;
+  for (const auto& [name, info] : file.header().tensors) {
+    const auto data = file.data(info);
+    tensors.push_back(
+        {name, std::string(reinterpret_cast<const char*>(data.data()), data.size()), info.dtype, info.shape});
+  }
+  return tensors;
+}
+
+void write_tensors(const fs::path& folder, const std::vector<Stored>& tensors) {
+  std::vector<TensorToWrite> list;
+  for (const Stored& tensor : tensors)
+    list.push_back(
+        {tensor.name, tensor.dtype, tensor.shape, [&] { return std::as_bytes(std::span(tensor.bytes)); }});
+  write_safetensors(folder / "model.safetensors", list);
+}
+
+Stored& find_stored(std::vector<Stored>& tensors, const std::string& name) {
+  for (Stored& tensor : tensors)
+    if (tensor.name == name) return tensor;
+  throw std::runtime_error("no tensor " + name);
+}
+
+TEST(HfFolderTest, ATiedModelTakesAStoredHeadThatIsTheEmbedding) {
+  const TemporaryFolder folder;
+  save_model_folder(*tiny_model(true, at::kFloat, 1), folder.path(), {});
+  std::vector<Stored> tensors = stored_tensors(folder.path());
+  Stored head = find_stored(tensors, "model.embed_tokens.weight");
+  head.name = "lm_head.weight";
+  tensors.push_back(head);
+  write_tensors(folder.path(), tensors);
+  EXPECT_EQ(message_of(*tiny_model(true, at::kFloat, 2), folder.path()), "accepted");
+  ModelConfig config = parse_model_config(tiny_config(true), "config.json");
+  untie_if_heads_differ(config, WeightFiles::open(folder.path()), folder.path());
+  EXPECT_TRUE(config.tie_word_embeddings);
+}
+
+// As transformers: two different matrices are not tied, whatever the flag says.
+TEST(HfFolderTest, AHeadThatDiffersUntiesTheModel) {
   const TemporaryFolder folder;
   save_model_folder(*tiny_model(false, at::kFloat, 1), folder.path(), {});
-  const auto tied = tiny_model(true, at::kFloat, 2);
-  EXPECT_EQ(message_of(*tied, folder.path()), "accepted");  // lm_head.weight is there and not wanted
+  EXPECT_THAT(message_of(*tiny_model(true, at::kFloat, 2), folder.path()),
+              HasSubstr("lm_head.weight differs from the embedding"));
+  write_json_file(folder.path() / "config.json", tiny_config(true));
+  Settings settings;
+  settings.model_name_or_path = folder.path().string();
+  const ModelConfig config = read_checked_config(settings);
+  EXPECT_FALSE(config.tie_word_embeddings);
+  EXPECT_THAT(config.notes,
+              ::testing::ElementsAre(HasSubstr("tie_word_embeddings is true, but lm_head.weight differs")));
+  const auto loaded = build_decoder(config, at::kFloat);
+  load_weights(*loaded, folder.path());
+  expect_same_weights(*tiny_model(false, at::kFloat, 1), *loaded);
+  const TemporaryFolder again;
+  save_model_folder(*loaded, again.path(), {});
+  EXPECT_EQ(read_json_file(again.path() / "config.json")["tie_word_embeddings"], false);
+}
+
+TEST(HfFolderTest, HeadsOfTwoTypesAreComparedAsNumbers) {
+  const TemporaryFolder folder;
+  const auto model = tiny_model(true, at::kBFloat16, 1);
+  save_model_folder(*model, folder.path(), {});
+  std::vector<Stored> tensors = stored_tensors(folder.path());
+  Stored head = find_stored(tensors, "model.embed_tokens.weight");
+  const at::Tensor wide = model->embed_tokens.weight.value.to(at::kFloat);
+  head.name = "lm_head.weight";
+  head.dtype = DType::kF32;
+  head.bytes.assign(static_cast<const char*>(wide.const_data_ptr()), wide.nbytes());
+  tensors.push_back(head);
+  write_tensors(folder.path(), tensors);
+  EXPECT_EQ(message_of(*tiny_model(true, at::kFloat, 2), folder.path()), "accepted");
+  tensors.back().bytes[2] ^= 1;
+  write_tensors(folder.path(), tensors);
+  EXPECT_THAT(message_of(*tiny_model(true, at::kFloat, 2), folder.path()), HasSubstr("differs"));
+}
+
+TEST(HfFolderTest, ATiedModelMayStoreOnlyItsHead) {
+  const TemporaryFolder folder;
+  const auto saved = tiny_model(true, at::kFloat, 1);
+  save_model_folder(*saved, folder.path(), {});
+  std::vector<Stored> tensors = stored_tensors(folder.path());
+  find_stored(tensors, "model.embed_tokens.weight").name = "lm_head.weight";
+  write_tensors(folder.path(), tensors);
+  const auto loaded = tiny_model(true, at::kFloat, 2);
+  load_weights(*loaded, folder.path());
+  expect_same_weights(*saved, *loaded);
+}
+
+TEST(HfFolderTest, NamesOfTheBaseModelAndOldBuffers) {
+  const TemporaryFolder folder;
+  const auto saved = tiny_model(false, at::kFloat, 1);
+  save_model_folder(*saved, folder.path(), {});
+  std::vector<Stored> tensors = stored_tensors(folder.path());
+  for (Stored& tensor : tensors)
+    if (tensor.name.starts_with("model.")) tensor.name.erase(0, 6);
+  tensors.push_back({"layers.0.self_attn.rotary_emb.inv_freq", std::string(8, '\0'), DType::kF32, {2}});
+  write_tensors(folder.path(), tensors);
+  Json config = tiny_config(false);
+  config["architectures"] = {"LlamaModel"};
+  const auto loaded = build_decoder(parse_model_config(config, "config.json"), at::kFloat);
+  load_weights(*loaded, folder.path());
+  expect_same_weights(*saved, *loaded);
+  const TemporaryFolder again;
+  save_model_folder(*loaded, again.path(), {});
+  EXPECT_EQ(read_json_file(again.path() / "config.json")["architectures"], Json({"LlamaForCausalLM"}));
+  // the same tensor under both names is one too many
+  Stored twice = find_stored(tensors, "norm.weight");
+  twice.name = "model.norm.weight";
+  tensors.push_back(twice);
+  write_tensors(folder.path(), tensors);
+  EXPECT_THAT(message_of(*loaded, folder.path()), HasSubstr("tensor norm.weight is not part of this model"));
+}
+
+TEST(HfFolderTest, EveryFileMayBeALinkAndNoneIsWrittenThrough) {
+  for (const std::size_t shard_bytes : {std::size_t{1} << 30, std::size_t{1000}}) {
+    const TemporaryFolder blobs, snapshot;
+    const auto saved = tiny_model(false, at::kFloat, 1);
+    save_model_folder(*saved, blobs.path(), {}, shard_bytes);
+    for (const auto& entry : fs::directory_iterator(blobs.path()))
+      fs::create_symlink(entry.path(), snapshot.path() / entry.path().filename());
+    Settings settings;
+    settings.model_name_or_path = snapshot.path().string();
+    EXPECT_EQ(read_checked_config(settings).vocab_size, 11);
+    const auto loaded = tiny_model(false, at::kFloat, 2);
+    load_weights(*loaded, snapshot.path());
+    expect_same_weights(*saved, *loaded);
+    const std::string before = read_file(blobs.path() / "config.json", 10000);
+    save_model_folder(*tiny_model(true, at::kFloat, 3), snapshot.path(), blobs.path());
+    EXPECT_EQ(read_file(blobs.path() / "config.json", 10000), before);
+    for (const auto& entry : fs::directory_iterator(snapshot.path()))
+      EXPECT_FALSE(entry.is_symlink()) << entry.path();
+    load_weights(*loaded, blobs.path());  // as they were
+    expect_same_weights(*saved, *loaded);
+  }
+}
+
+TEST(HfFolderTest, AnIndexMayListWhatNobodyNeedsAndErrOnWhereATensorLies) {
+  const TemporaryFolder folder;
+  const auto saved = tiny_model(true, at::kFloat, 1);
+  save_model_folder(*saved, folder.path(), {}, 1000);
+  Json index = read_json_file(folder.path() / "model.safetensors.index.json");
+  index["weight_map"]["lm_head.weight"] =
+      index["weight_map"]["model.norm.weight"];                                    // tied: no shard holds it
+  index["weight_map"]["model.extra.weight"] = "model-00009-of-00009.safetensors";  // nor this file
+  index["weight_map"]["model.norm.weight"] = index["weight_map"]["model.embed_tokens.weight"];
+  write_json_file(folder.path() / "model.safetensors.index.json", index);
+  const auto loaded = tiny_model(true, at::kFloat, 2);
+  load_weights(*loaded, folder.path());
+  expect_same_weights(*saved, *loaded);
+}
+
+// A config may claim any size: it is compared with what is there before anything is built.
+TEST(HfFolderTest, AClaimedSizeIsComparedBeforeAnythingIsBuilt) {
+  const TemporaryFolder folder;
+  save_model_folder(*tiny_model(false, at::kFloat, 1), folder.path(), {});
+  Json config = tiny_config(false);
+  config["hidden_size"] = 1 << 20;
+  config["vocab_size"] = 1 << 22;
+  config["num_hidden_layers"] = 4096;
+  write_json_file(folder.path() / "config.json", config);
+  Settings settings;
+  settings.model_name_or_path = folder.path().string();
+  const auto message = [&] {
+    try {
+      read_checked_config(settings);
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_THAT(
+      message(),
+      HasSubstr("tensor model.embed_tokens.weight has shape [11, 8], config.json says [4194304, 1048576] "
+                "(vocab_size, hidden_size)"));
+  EXPECT_THAT(message(), HasSubstr("more"));
+  EXPECT_LT(message().size(), 5000u);
+  settings.train_from_scratch = true;
+  EXPECT_THAT(message(), ::testing::AllOf(HasSubstr("config.json: describes a model of"),
+                                          HasSubstr("whose weights need"), HasSubstr("GiB a rank"),
+                                          HasSubstr("num_hidden_layers 4096")));
+}
+
+// The list that is compared is the one that is built.
+TEST(HfFolderTest, WantedTensorsAreTheDecodersParameters) {
+  for (const bool tied : {true, false}) {
+    Json json = tiny_config(tied);
+    json["attention_bias"] = true;
+    json["mlp_bias"] = true;
+    const ModelConfig config = parse_model_config(json, "config.json");
+    const std::vector<WantedTensor> wanted = wanted_tensors(config);
+    const auto decoder = build_decoder(config, at::kFloat);
+    const ParameterList parameters = decoder->parameters();
+    ASSERT_EQ(wanted.size(), parameters.size());
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      EXPECT_EQ(wanted[i].name, parameters[i]->name);
+      EXPECT_EQ(at::IntArrayRef(wanted[i].shape), parameters[i]->value.sizes()) << wanted[i].name;
+    }
+  }
 }
 
 TEST(HfFolderTest, AnotherModelsWeightsListEveryProblem) {
@@ -173,6 +377,11 @@ TEST(HfFolderTest, BadFoldersAreRefusedByName) {
     index["weight_map"]["model.norm.weight"] = value;
     write_json_file(folder / "model.safetensors.index.json", index);
   };
+  const auto set_all_shards = [](const fs::path& folder, const Json& value) {
+    Json index = read_json_file(folder / "model.safetensors.index.json");
+    for (auto& shard : index["weight_map"]) shard = value;
+    write_json_file(folder / "model.safetensors.index.json", index);
+  };
   const auto first_shard = [](const fs::path& folder) {
     return folder /
            read_json_file(folder / "model.safetensors.index.json")["weight_map"]["model.embed_tokens.weight"]
@@ -191,15 +400,11 @@ TEST(HfFolderTest, BadFoldersAreRefusedByName) {
       {"names the file \"..\"", [&](const fs::path& f) { set_shard(f, ".."); }},
       {"names the file \"\", which is empty", [&](const fs::path& f) { set_shard(f, ""); }},
       {"a\\b", [&](const fs::path& f) { set_shard(f, "a\\b"); }},
-      {"symbolic link",
-       [&](const fs::path& f) {
-         fs::create_symlink("/etc/passwd", f / "link.safetensors");
-         set_shard(f, "link.safetensors");
-       }},
       {"file name must be a string", [&](const fs::path& f) { set_shard(f, 7); }},
-      {"absent.safetensors: cannot open", [&](const fs::path& f) { set_shard(f, "absent.safetensors"); }},
+      {"absent.safetensors: cannot open",
+       [&](const fs::path& f) { set_all_shards(f, "absent.safetensors"); }},
       {"has no tensor model.norm.weight",
-       [&](const fs::path& f) { set_shard(f, first_shard(f).filename().string()); }},
+       [&](const fs::path& f) { set_all_shards(f, first_shard(f).filename().string()); }},
       {"truncated",
        [&](const fs::path& f) { fs::resize_file(first_shard(f), fs::file_size(first_shard(f)) - 1); }},
       {"weight_map must be an object",
