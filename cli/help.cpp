@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "ithaca/base/error.h"
 #include "ithaca/config/settings.h"
+#include "ithaca/text/tokenizer_keys.h"
 
 namespace ithaca {
 namespace {
@@ -21,6 +22,7 @@ constexpr const char* kOverview =
   ithaca copy-cfg NAME DIR                   copy one of them to DIR
   ithaca env                                 versions, processor, memory, launcher
   ithaca help [COMMAND | settings | GROUP]   this text; a command; all settings; those of one group
+  ithaca help tokenizers                     what is read in a tokenizer's folder, key by key
 
 First steps:
   ithaca list-cfg
@@ -100,6 +102,10 @@ int run_help(const Words& words) {
   if (topic == "settings") {
     const bool markdown = words.size() > 1 && words[1] == "--markdown";
     std::fputs((markdown ? settings_markdown() : settings_help("")).c_str(), stdout);
+    return kDone;
+  }
+  if (topic == "tokenizers") {
+    std::fputs(tokenizer_keys_markdown().c_str(), stdout);
     return kDone;
   }
   for (const Page& page : pages()) {

@@ -1,13 +1,16 @@
 #include "tokenize.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <cstring>
+#include <filesystem>
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
-#include "ithaca/base/json.h"
+#include "ithaca/data/document_reader.h"
 #include "ithaca/text/tokenizer.h"
 
 namespace ithaca {
@@ -55,6 +58,10 @@ TokenizeArguments read_arguments(const std::vector<std::string>& arguments) {
   return read;
 }
 
+[[noreturn]] void fail_output() {
+  throw UserError(str("ithaca tokenize: standard output could not be written: ", std::strerror(errno)));
+}
+
 void print_ids(const std::vector<int32_t>& ids) {
   std::string line;
   line.reserve(ids.size() * 6 + 1);
@@ -64,9 +71,21 @@ void print_ids(const std::vector<int32_t>& ids) {
     line.append(digits, std::to_chars(digits, digits + sizeof digits, ids[i]).ptr);
   }
   line += '\n';
-  if (std::fwrite(line.data(), 1, line.size(), stdout) != line.size())
-    throw UserError(
-        "ithaca tokenize: standard output could not be written (disk full, or the reader has gone)");
+  if (std::fwrite(line.data(), 1, line.size(), stdout) != line.size()) fail_output();
+}
+
+// What the last lines' buffer holds is written here, not at the end of the program, where nobody would hear of
+// a full disk.
+void flush_output() {
+  if (std::fflush(stdout) != 0) fail_output();
+}
+
+// What eval and train take, is read as they read it.
+bool is_dataset(const std::filesystem::path& file) {
+  std::string ending = file.extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  return ending == ".jsonl" || ending == ".txt";
 }
 
 }  // namespace
@@ -74,25 +93,20 @@ void print_ids(const std::vector<int32_t>& ids) {
 int run_tokenize(const std::vector<std::string>& arguments) {
   const TokenizeArguments read = read_arguments(arguments);
   const Tokenizer tokenizer = Tokenizer::from_folder(read.folder);
-  const auto file = MappedFile::open(read.file);
-  const std::string_view text(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size());
-  if (!read.file.ends_with(".jsonl")) {
+  for (const std::string& remark : tokenizer.remarks())
+    std::fprintf(stderr, "ithaca: warning: %s\n", remark.c_str());
+  const auto print = [&](std::string_view text) {
     print_ids(tokenizer.encode(text, read.add_special_tokens));
-    return kDone;
+  };
+  if (is_dataset(read.file)) {
+    DocumentReader documents(read.file);
+    for (auto found = documents.next(1, 1); !found.empty(); found = documents.next(1, 1))
+      documents.read(found[0], print);
+  } else {
+    const auto file = MappedFile::open(read.file);
+    print({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()});
   }
-  std::size_t row = 0;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = text.substr(begin, end - begin);
-    begin = end + 1;
-    ++row;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = str(read.file, ":", row);
-    const Json json = parse_json(line, where);
-    if (!json.is_object() || !json.contains("text") || !json["text"].is_string())
-      throw UserError(str(where, ": expected an object with the key \"text\" and a string"));
-    print_ids(tokenizer.encode(json["text"].get_ref<const std::string&>(), read.add_special_tokens));
-  }
+  flush_output();
   return kDone;
 }
 

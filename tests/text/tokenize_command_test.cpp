@@ -59,7 +59,7 @@ TEST_F(TokenizeCommand, NamesWhatIsWrong) {
     return message;
   };
   EXPECT_THAT(error_of({folder_, rows_}),
-              testing::HasSubstr("rows.jsonl:2: expected an object with the key \"text\""));
+              testing::AllOf(testing::HasSubstr("rows.jsonl line 2"), testing::HasSubstr("no key \"text\"")));
   EXPECT_THAT(error_of({folder_}), testing::HasSubstr("usage: ithaca tokenize"));
   EXPECT_THAT(error_of({folder_, rows_, "--fast"}), testing::HasSubstr("unknown flag --fast"));
   EXPECT_THAT(error_of({folder_, folder_ / "none.txt"}), testing::HasSubstr("none.txt"));

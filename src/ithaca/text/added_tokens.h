@@ -11,6 +11,7 @@
 #include "ithaca/text/bpe.h"
 #include "ithaca/text/json_node.h"
 #include "ithaca/text/normalizer.h"
+#include "ithaca/text/token_matcher.h"
 
 namespace ithaca {
 
@@ -28,40 +29,45 @@ struct TextPart {
 
 class AddedTokens {
  public:
-  // `list` is the array; ids follow the model's vocabulary as in the `tokenizers` library. `normalizer` may
-  // be null.
-  AddedTokens(const JsonNode* list, const BytePairModel& model, const Normalizer* normalizer);
+  // `list` is the array (may be null); ids follow the model's vocabulary as in the `tokenizers` library. Tokens
+  // of `named` whose content is not in it come behind, with the vocabulary's id or the next free one.
+  // `split_special`: special tokens are not looked for in texts. `normalizer` may be null.
+  AddedTokens(const JsonNode* list, const std::vector<AddedToken>& named, const BytePairModel& model,
+              const Normalizer* normalizer, bool split_special = false);
 
   // Tokens to look for in the text as given, and those to look for after normalisation (normalized: true).
-  std::vector<TextPart> split_raw(std::string_view text) const { return split(text, raw_); }
-  std::vector<TextPart> split_normalized(std::string_view text) const { return split(text, normalized_); }
+  std::vector<TextPart> split_raw(std::string_view text) const { return split(text, raw_, split_special_); }
+  std::vector<TextPart> split_normalized(std::string_view text) const {
+    return split(text, normalized_, split_special_);
+  }
 
   std::optional<int32_t> token_to_id(std::string_view token) const;
   const std::string* id_to_token(int32_t id) const;
   bool is_special(std::string_view token) const;
   int32_t max_id() const { return max_id_; }
-  bool normalizes_any() const { return !normalized_.tokens.empty(); }
+  bool normalizes_any() const { return !normalized_.matcher.empty(); }
 
  private:
-  // A trie of the tokens' texts; the longest one at the leftmost place wins.
-  struct Matcher {
-    FlatMap edges;              // node << 8 | byte -> node; node 0 is the root
-    std::vector<int32_t> ends;  // by node: index into tokens, -1: none
+  // Tokens and where they stand in a text; the indices of both are those of `tokens`.
+  struct Finder {
+    TokenMatcher matcher{{}};
     std::vector<AddedToken> tokens;
-    bool starts[256] = {};
-    void add(const AddedToken& token, std::string_view text);
-    // The index of the longest token at `at`, -1 if none; `end` is set behind it.
-    int32_t longest(std::string_view text, std::size_t at, std::size_t& end) const;
   };
 
-  static std::vector<TextPart> split(std::string_view text, const Matcher& matcher);
+  static std::vector<TextPart> split(std::string_view text, const Finder& finder, bool split_special);
+  void read_list(const JsonNode& list, const BytePairModel& model);
+  void add_named(AddedToken token, const BytePairModel& model);
+  int32_t next_id(const BytePairModel& model) const;
+  void put(AddedToken token);
+  void make_finders(const Normalizer* normalizer);
   void add_token(AddedToken token, const BytePairModel& model, const JsonNode& where);
 
   std::vector<AddedToken> tokens_;
   std::unordered_map<std::string, std::size_t> by_content_;
   std::unordered_map<int32_t, std::string> by_id_;
-  Matcher raw_, normalized_;
+  Finder raw_, normalized_;
   int32_t max_id_ = -1;
+  bool split_special_;
 };
 
 }  // namespace ithaca

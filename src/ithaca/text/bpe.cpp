@@ -33,9 +33,8 @@ BytePairModel::BytePairModel(const JsonNode& model) {
   can_cut_ = prefix_.empty() && suffix_.empty();
   read_vocab(model.at("vocab"));
   if (model.has("unk_token")) {
-    const std::string unk = model.text("unk_token");
-    unk_id_ = token_to_id(unk);
-    if (!unk_id_) model.at("unk_token").fail("a token of the vocabulary");
+    unk_token_ = model.text("unk_token");
+    unk_id_ = token_to_id(*unk_token_);
   }
   read_byte_tokens();
   read_merges(model.at("merges"));
@@ -159,6 +158,14 @@ int32_t BytePairModel::initial_id(std::string_view word, std::size_t begin, std:
   return token_to_id(token).value_or(-1);
 }
 
+int32_t BytePairModel::unk_id() const {
+  if (unk_id_) return *unk_id_;
+  throw UserError(str("tokenizer.json: the text has a character without a token, and model.unk_token, \"",
+                      *unk_token_,
+                      "\", which would stand for it, is not in model.vocab; add it there, or take the "
+                      "character out of the text"));
+}
+
 void BytePairModel::split_into_symbols(std::string_view word, Scratch& scratch) const {
   auto& symbols = scratch.symbols;
   symbols.clear();
@@ -171,7 +178,7 @@ void BytePairModel::split_into_symbols(std::string_view word, Scratch& scratch) 
     const char32_t c = next_code_point(word, end);
     const int32_t id = initial_id(word, begin, end, c);
     if (id >= 0) {
-      if (unk_waits) add(*unk_id_);
+      if (unk_waits) add(unk_id());
       unk_waits = false;
       add(id);
       continue;
@@ -184,11 +191,11 @@ void BytePairModel::split_into_symbols(std::string_view word, Scratch& scratch) 
         continue;
       }
     }
-    if (!unk_id_) continue;
-    if (unk_waits && !fuse_unk_) add(*unk_id_);
+    if (!unk_token_) continue;
+    if (unk_waits && !fuse_unk_) add(unk_id());
     unk_waits = true;
   }
-  if (unk_waits) add(*unk_id_);
+  if (unk_waits) add(unk_id());
   if (!symbols.empty()) symbols.back().next = -1;
 }
 

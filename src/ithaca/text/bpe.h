@@ -58,6 +58,7 @@ class BytePairModel {
     std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
   };
 
+  int32_t unk_id() const;
   void read_vocab(const JsonNode& vocab);
   void read_merges(const JsonNode& merges);
   void read_byte_tokens();
@@ -75,7 +76,9 @@ class BytePairModel {
   FlatMap merges_;                          // left id << 32 | right id -> rank << 32 | merged id
   FlatMap neighbours_;           // left character << 32 | right character, of the results of merges
   std::string prefix_, suffix_;  // continuing_subword_prefix, end_of_word_suffix
-  std::optional<int32_t> unk_id_;
+  std::optional<std::string> unk_token_;
+  std::optional<int32_t>
+      unk_id_;  // nothing if unk_token_ is not in the vocabulary: then a text may not need it
   bool fuse_unk_ = false, byte_fallback_ = false, ignore_merges_ = false, can_cut_ = false;
 };
 

@@ -5,7 +5,8 @@ namespace {
 
 constexpr std::size_t kWordsAPoll = 4096;
 constexpr std::size_t kCachedBytes = 48;  // longer words hardly come twice
-constexpr std::size_t kCacheEntries = 1 << 20;
+constexpr std::size_t kCacheEntries = 1 << 18;
+constexpr std::size_t kGrowth = 16, kFreeBytes = std::size_t{1} << 20, kLargeText = std::size_t{64} << 20;
 
 }  // namespace
 
@@ -24,10 +25,19 @@ void Encoder::Cache::insert(std::string_view word, const int32_t* ids, std::size
   spans_.emplace(words_.emplace_back(word), span);
 }
 
-Encoder::Encoder(const EncodingRules& rules, std::size_t text_bytes)
-    : rules_(rules), regex_(16 * text_bytes + (std::size_t{1} << 20)) {}
+void Encoder::Cache::make_room() {
+  if (spans_.size() < kCacheEntries) return;
+  spans_.clear();
+  words_.clear();
+  pool_.clear();
+}
+
+Encoder::Encoder(const EncodingRules& rules) : rules_(rules), regex_(kFreeBytes) {}
 
 void Encoder::encode(std::string_view text, std::vector<int32_t>& ids) {
+  regex_.set_limit(kGrowth * text.size() + kFreeBytes);
+  words_.make_room();
+  segments_.make_room();
   for (const TextPart& part : rules_.added.split_raw(text)) {
     if (part.id >= 0) {
       ids.push_back(part.id);
@@ -94,6 +104,25 @@ void Encoder::encode_segment(std::string_view segment, std::vector<int32_t>& ids
   const std::size_t before = ids.size();
   rules_.model.encode(segment, pairs_, ids);
   if (cached) segments_.insert(segment, ids.data() + before, ids.size() - before);
+}
+
+void EncoderPool::encode(std::string_view text, std::vector<int32_t>& ids,
+                         const std::function<void()>& poll) {
+  std::unique_ptr<Encoder> encoder;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      encoder = std::move(idle_.back());
+      idle_.pop_back();
+    }
+  }
+  if (!encoder) encoder = std::make_unique<Encoder>(rules_);
+  encoder->set_poll(&poll);
+  encoder->encode(text, ids);  // one that threw is given up, and one whose buffers have become large
+  encoder->set_poll(nullptr);
+  if (text.size() > kLargeText) return;
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(encoder));
 }
 
 }  // namespace ithaca

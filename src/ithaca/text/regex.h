@@ -21,15 +21,15 @@ struct Span {
 // syntax that has no equal there.
 std::string rewrite_for_pcre2(std::string_view oniguruma, const std::string& where);
 
-// What one call of encode or decode needs: room for matches, the JIT's stack, and the size that a text may
-// grow to under a stranger's rules (a list of thirty Replace rules could double it each time). Cheap; make
-// one per call.
+// What encoding or decoding needs: room for matches, the JIT's stack, and the size that a text may grow to
+// under a stranger's rules (a list of thirty Replace rules could double it each time). Of one thread at a time.
 class RegexScratch {
  public:
   explicit RegexScratch(std::size_t max_text_bytes);
   ~RegexScratch();
   RegexScratch(const RegexScratch&) = delete;
   RegexScratch& operator=(const RegexScratch&) = delete;
+  void set_limit(std::size_t max_text_bytes) { max_text_bytes_ = max_text_bytes; }
   void check_growth(std::size_t text_bytes) const;  // UserError above the limit
   // Called between pieces of the work on a long text; what it throws ends the work. Null: nothing is called.
   void set_poll(const std::function<void()>* poll) { poll_ = poll; }
