@@ -10,15 +10,16 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
-#include <hwy/targets.h>
 
 #include <algorithm>
 #include <limits>
 #include <map>
 #include <random>
 
+#include "ithaca/base/cpu.h"
 #include "ithaca/base/error.h"
 #include "ithaca/kernels/attention_block.h"
+#include "ithaca/kernels/attention_ithaca.h"
 #include "tests/kernels/support.h"
 
 namespace ithaca {
@@ -295,35 +296,163 @@ TEST(AttentionProperty, NothingLeaksBetweenDocuments) {
     }
 }
 
-// The instruction sets below the best one of this machine, bf16 without its dot products among them.
-TEST(AttentionProperty, EveryInstructionSetEqualsTheNaiveTwin) {
-  int targets = 0;
-  for (const int64_t target : {HWY_AVX3, HWY_AVX2, HWY_EMU128}) {
-    if ((hwy::SupportedTargets() & target) == 0) continue;
-    hwy::SetSupportedTargetsForTest(target);
-    ++targets;
-    for (int i = 0; i < 60; ++i) {
-      Dice dice(static_cast<uint64_t>(i));
-      const Case c = random_case(dice);
-      SCOPED_TRACE(str(hwy::TargetName(target), " case ", i, ": ", describe(c)));
-      const Inputs exact = inputs_of(c, 10 * static_cast<uint64_t>(i));
-      for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf}) {
-        const Inputs in = exact.to(type);
-        const Results got = run(c, in, kIthaca), want = run(c, in.to(at::kDouble), kNaive);
-        for (const auto& [name, field] : fields())
-          ASSERT_LE(test::distance(got.*field, want.*field), tolerance_of(type)) << name << " of " << type;
-      }
-    }
-    hwy::SetSupportedTargetsForTest(0);
+// Every vector code that this machine has, bf16 with dot products and without.
+class AttentionTier : public testing::TestWithParam<CpuTier> {
+ protected:
+  void SetUp() override {
+    if (!has_tier(this_processor(), GetParam()))
+      GTEST_SKIP() << "this processor lacks " << cpu_tier_name(GetParam());
   }
-  EXPECT_GT(targets, 0);
+  Results run(const Case& c, const Inputs& in) const {
+    const AttentionOutput f =
+        attention::forward(in.q, in.k, in.v, c.q_rows, c.k_rows, c.heads, c.pattern, GetParam());
+    const AttentionGrads g = attention::backward(in.dout, in.q, in.k, in.v, f.out, f.lse, c.q_rows, c.k_rows,
+                                                 c.heads, c.pattern, GetParam());
+    return {f.out, f.lse, g.dq, g.dk, g.dv};
+  }
+};
+constexpr at::ScalarType kTypes[] = {at::kDouble, at::kFloat, at::kBFloat16, at::kHalf};
+
+TEST_P(AttentionTier, EqualsTheNaiveTwin) {
+  for (int i = 0; i < 45; ++i) {
+    Dice dice(static_cast<uint64_t>(i));
+    const Case c = random_case(dice);
+    SCOPED_TRACE(str("case ", i, ": ", describe(c)));
+    const Inputs exact = inputs_of(c, 10 * static_cast<uint64_t>(i));
+    for (const at::ScalarType type : kTypes) {
+      const Inputs in = exact.to(type);
+      const Results got = run(c, in), want = ithaca::run(c, in.to(at::kDouble), kNaive);
+      for (const auto& [name, field] : fields())
+        ASSERT_LE(test::distance(got.*field, want.*field), tolerance_of(type)) << name << " of " << type;
+    }
+  }
 }
+
+// Bits of a score, relative to 1, that the type's sums keep.
+double epsilon_of(at::ScalarType type) {
+  return type == at::kDouble ? 0x1p-52 : 0x1p-23;
+}
+
+// Scores up to the largest numbers: where one key takes all, results are as exact as ever; where several share, a score's
+// own rounding is what its exponential loses. Head size 40: the scale is no power of two.
+TEST_P(AttentionTier, LargeScoresEqualTheNaiveTwin) {
+  const Rows rows{{0, 130}};
+  for (const AttentionPattern& pattern : {AttentionPattern{},
+                                          {.causal = false},
+                                          {.scale = 1.5},
+                                          {.alibi_slopes = alibi_slopes(2)},
+                                          {.causal = false, .window = 20}})
+    for (const at::ScalarType type : {at::kDouble, at::kFloat, at::kBFloat16})
+      for (const double size : {1e2, 3e3, 1e6, 1e15, 1e30, 6e36}) {
+        SCOPED_TRACE(ithaca::str(type, " scores of ", size, " causal ", pattern.causal, " alibi ",
+                                 pattern.alibi_slopes.size(), " window ", pattern.window));
+        const Case c{1, 40, rows, rows, HeadRange::all(2, 1), pattern};
+        Inputs in = inputs_of(c, 3);
+        in.q = in.q * size;
+        in = in.to(type);
+        const Results got = run(c, in), want = ithaca::run(c, in.to(at::kDouble), kNaive);
+        const double k_size = in.k.abs().max().item<double>(), q_size = in.q.abs().max().item<double>();
+        // Beyond a million no two keys of these rows are near enough to share.
+        const double t = tolerance_of(type) + (size > 1e6 ? 0 : 30 * size * epsilon_of(type));
+        EXPECT_LE(test::distance(got.out, want.out), t);
+        EXPECT_LE(test::distance(got.lse, want.lse), tolerance_of(type));
+        EXPECT_LE(test::distance(got.dv, want.dv), t);
+        // dP - delta cancels where one key takes all: what is left of it is multiplied by k and q.
+        EXPECT_LE((got.dq - want.dq).abs().max().item<double>(), t * k_size);
+        EXPECT_LE((got.dk - want.dk).abs().max().item<double>(), t * q_size);
+      }
+}
+
+// Many keys of one very large score share; a row whose scores are all minus infinity sees nothing; a score of infinity
+// makes a NaN of its row and of nothing else.
+TEST_P(AttentionTier, ScoresThatOverflow) {
+  const int64_t s = 70, d = 16;
+  const Rows rows{{0, s}};
+  const Case c{1, d, rows, rows, HeadRange::all(1, 1), {.causal = false}};
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    Inputs in = inputs_of(c, 4).to(type);
+    in.k.fill_(1);
+    in.q.select(1, 0).fill_(0x1p120);  // scores 2^122, all alike
+    in.q.select(1, 1).fill_(0x1p126);  // infinity
+    in.q.select(1, 2).fill_(-0x1p126);
+    const Results got = run(c, in);
+    EXPECT_LE(test::distance(got.out.select(1, 0), in.v.to(at::kDouble).mean(1)), tolerance_of(type));
+    EXPECT_EQ(got.lse[0][0][0].item<double>(), 0x1p122);
+    EXPECT_TRUE(got.out.select(1, 1).isnan().all().item<bool>());
+    EXPECT_EQ(got.lse[0][0][1].item<double>(), infinity);
+    EXPECT_EQ(got.out.select(1, 2).abs().max().item<double>(), 0);
+    EXPECT_EQ(got.lse[0][0][2].item<double>(), -infinity);
+    const Results naive = ithaca::run(c, in, kNaive);
+    const auto alike = [](const at::Tensor& a, const at::Tensor& b) {
+      return a.eq(b).logical_or(a.isnan().logical_and(b.isnan())).all().item<bool>();
+    };
+    for (const int64_t row : {1, 2}) {
+      EXPECT_TRUE(alike(got.out.select(1, row), naive.out.select(1, row)));
+      EXPECT_TRUE(alike(got.lse.select(2, row), naive.lse.select(2, row)));
+      EXPECT_TRUE(alike(got.dq.select(1, row), naive.dq.select(1, row)));
+    }
+    EXPECT_FALSE(got.out.narrow(1, 3, s - 3).isnan().any().item<bool>());
+    EXPECT_FALSE(got.dq.narrow(1, 3, s - 3).isnan().any().item<bool>());
+    // Every key met the row of NaN.
+    EXPECT_TRUE(got.dk.isnan().all().item<bool>() && naive.dk.isnan().all().item<bool>());
+  }
+}
+
+// A logsumexp far below the scores, as no forward gives it: probabilities are infinite, as the naive twin's, never negative.
+TEST_P(AttentionTier, ExponentialsOverflowToInfinity) {
+  const Rows rows{{0, 40}};
+  const Case c{1, 16, rows, rows, HeadRange::all(1, 1), {.causal = false}};
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
+    for (const double lse : {-100.0, -200.0, -1e6}) {
+      Inputs in = inputs_of(c, 6).to(type);
+      in.v.abs_();
+      in.dout.abs_();
+      const at::Tensor out = at::zeros(in.q.sizes(), type), given = at::full({1, 1, 40}, lse, at::kFloat);
+      const AttentionGrads got = attention::backward(in.dout, in.q, in.k, in.v, out, given, rows, rows,
+                                                     c.heads, c.pattern, GetParam());
+      EXPECT_TRUE(got.dv.eq(std::numeric_limits<double>::infinity()).all().item<bool>()) << lse;
+    }
+}
+
+// Positions that float32 does not hold: what is near is told apart, what is far has its distance to float32's rounding.
+TEST_P(AttentionTier, LatePositionsEqualTheNaiveTwin) {
+  constexpr int64_t kEnd = int64_t{1} << 30, kFloat = int64_t{1} << 24;
+  const Rows late{{kEnd - 75, 75}}, keys{{1, 40}, {kFloat + 1, 50}, {kEnd - 75, 75}};
+  std::vector<AttentionPattern> patterns(6);
+  patterns[1].window = 33;
+  patterns[2].alibi_slopes = alibi_slopes(2);
+  patterns[3].alibi_slopes = {0x1p-24, 0x1p-28};  // far keys weigh
+  patterns[4].sparse = {.block = 16, .num_local_blocks = 4, .num_global_blocks = 1};
+  patterns[5] = {.causal = false, .window = kFloat + 3, .alibi_slopes = {0x1p-26, 0.25}};
+  for (std::size_t i = 0; i < patterns.size(); ++i)
+    for (const at::ScalarType type : kTypes) {
+      const Case c{1, 24, late, keys, HeadRange::all(2, 1), patterns[i]};
+      const Inputs in = inputs_of(c, 8).to(type);
+      const Results got = run(c, in), want = ithaca::run(c, in.to(at::kDouble), kNaive);
+      for (const auto& [name, field] : fields())
+        EXPECT_LE(test::distance(got.*field, want.*field), tolerance_of(type))
+            << name << " of " << type << ", pattern " << i;
+    }
+}
+
+std::string tier_name(const testing::TestParamInfo<CpuTier>& tier) {
+  return cpu_tier_name(tier.param);
+}
+INSTANTIATE_TEST_SUITE_P(All, AttentionTier,
+                         testing::Values(CpuTier::kBaseline, CpuTier::kAvx2, CpuTier::kAvx512,
+                                         CpuTier::kAvx512Bf16),
+                         tier_name);
 
 // The same bits every time and on any number of threads.
 TEST(AttentionProperty, BitsDependOnNothingElse) {
   const int threads = at::get_num_threads();
-  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-    const Case c{2, 64, {{0, 700}}, {{0, 700}}, HeadRange::all(9, 3), {}};
+  const Case several{2, 64, {{0, 700}}, {{0, 700}}, HeadRange::all(9, 3), {}};
+  // 5 and 6 chunks in the backward.
+  const Case five{1, 16, {{0, 10300}}, {{0, 10300}}, HeadRange::all(2, 1), {.window = 300}};
+  const Case six{1, 16, {{0, 12300}}, {{0, 12300}}, HeadRange::all(1, 1), {.causal = false, .window = 3000}};
+  for (const auto& [c, type] :
+       {std::pair{several, at::kFloat}, {several, at::kBFloat16}, {five, at::kFloat}, {six, at::kBFloat16}}) {
     const Inputs in = inputs_of(c, 5).to(type);
     at::set_num_threads(1);
     const Results want = run(c, in, kIthaca);

@@ -131,7 +131,7 @@ TEST(Attention, LongRowsAndShortTypes) {
 
 // More blocks of keys than the backward has chunks; the naive twin's scores would be too large.
 TEST(Attention, VeryLongRowsEqualAten) {
-  const int64_t s = 8500;
+  const int64_t s = 10500;  // 5 chunks
   const Rows rows{{0, s}};
   const Inputs in = make_inputs(1, s, s, 1, 1, 8, at::kDouble);
   expect_close(run(in, rows, rows, HeadRange::all(1, 1), {}, kIthaca),
@@ -413,6 +413,20 @@ TEST(Attention, BadInputIsNamed) {
   EXPECT_THAT(message_of([] { attention_backend_from_name("sdpa"); }),
               HasSubstr("\"sdpa\" is unknown; known are auto, naive, ithaca, aten, flash, cudnn"));
   EXPECT_EQ(attention_backend_from_name("auto"), AttentionBackend::kAuto);
+}
+
+TEST(Attention, AutoTakesTheFasterKernel) {
+  const CpuChoice amx{.tier = CpuTier::kAvx512, .aten_bf16_attention = true};
+  const SparseBlocks sparse{.block = 4, .num_local_blocks = 2, .num_global_blocks = 1};
+  EXPECT_EQ(auto_on_cpu(at::kBFloat16, {}, amx), kAten);
+  EXPECT_EQ(auto_on_cpu(at::kBFloat16, {.causal = false, .documents = {{0, 4, 9}}}, amx), kAten);
+  EXPECT_EQ(auto_on_cpu(at::kFloat, {}, amx), kIthaca);
+  EXPECT_EQ(auto_on_cpu(at::kHalf, {}, amx), kIthaca);
+  EXPECT_EQ(auto_on_cpu(at::kBFloat16, {.window = 4}, amx), kIthaca);
+  EXPECT_EQ(auto_on_cpu(at::kBFloat16, {.alibi_slopes = alibi_slopes(2)}, amx), kIthaca);
+  EXPECT_EQ(auto_on_cpu(at::kBFloat16, {.sparse = sparse}, amx), kIthaca);
+  for (const CpuTier tier : {CpuTier::kBaseline, CpuTier::kAvx2, CpuTier::kAvx512, CpuTier::kAvx512Bf16})
+    EXPECT_EQ(auto_on_cpu(at::kBFloat16, {}, {.tier = tier}), kIthaca);
 }
 
 // What auto and flash mean on a CPU.

@@ -77,6 +77,44 @@ TEST(Pattern, ReachAndPairsEqualCounting) {
   EXPECT_GT(rectangles, 1'000'000);
 }
 
+// Exact runs; with sparse blocks, of each block of keys what lies between its first and its last seen key.
+TEST(Pattern, SeenKeysEqualCounting) {
+  constexpr int64_t kEnd = 23;
+  int64_t rectangles = 0, seen = 0;
+  for (const AttentionPattern& pattern : patterns())
+    for (int64_t q0 = 0; q0 <= kEnd; q0 += 2)
+      for (int64_t q1 = q0; q1 <= kEnd; ++q1)
+        for (int64_t k0 = 0; k0 <= kEnd; k0 += 3)
+          for (int64_t k1 = k0; k1 <= kEnd; k1 += 2) {
+            const int64_t block = pattern.sparse.enabled() ? pattern.sparse.block : kEnd + 1;
+            std::vector<bool> want(static_cast<std::size_t>(kEnd));
+            for (int64_t b = k0 / block; b * block < k1; ++b) {
+              int64_t first = -1, last = -1;
+              for (int64_t j = std::max(k0, b * block); j < std::min(k1, (b + 1) * block); ++j)
+                for (int64_t i = q0; i < q1; ++i)
+                  if (sees(pattern, i, j)) {
+                    if (first < 0) first = j;
+                    last = j;
+                  }
+              for (int64_t j = first; first >= 0 && j <= last; ++j) want[static_cast<std::size_t>(j)] = true;
+            }
+            std::vector<bool> got(static_cast<std::size_t>(kEnd));
+            int64_t end = -1;
+            for (const RowRun run : seen_keys(pattern, q0, q1, k0, k1)) {
+              ASSERT_GT(run.length, 0);
+              ASSERT_GT(run.start, end) << "runs that touch are one";
+              end = run.start + run.length;
+              for (int64_t j = run.start; j < end; ++j) got[static_cast<std::size_t>(j)] = true;
+            }
+            ASSERT_EQ(got, want) << q0 << " " << q1 << " " << k0 << " " << k1 << " causal " << pattern.causal
+                                 << " window " << pattern.window << " block " << pattern.sparse.block;
+            ++rectangles;
+            seen += end > 0;
+          }
+  EXPECT_GT(rectangles, 500'000);
+  EXPECT_GT(seen, 100'000);
+}
+
 TEST(Pattern, PairsOfLongSequencesDoNotOverflow) {
   const int64_t n = int64_t{1} << 30;
   EXPECT_EQ(allowed_pairs({}, 0, n, 0, n), n * (n + 1) / 2);

@@ -9,6 +9,7 @@
 #include "ithaca/base/error.h"
 #include "ithaca/kernels/attention_aten.h"
 #include "ithaca/kernels/attention_ithaca.h"
+#include "ithaca/kernels/cpu_choice.h"
 #include "ithaca/kernels/reference.h"
 
 namespace ithaca {
@@ -100,8 +101,9 @@ void check_dense_pattern(const AttentionPattern& pattern, const DenseAttention& 
 
 // cuDNN takes head sizes up to 128 on every GPU it supports and no window; FlashAttention both.
 AttentionBackend resolve(AttentionBackend backend, const at::Tensor& q, const AttentionPattern& pattern) {
-  if (q.is_cpu() && (backend == AttentionBackend::kAuto || backend == AttentionBackend::kFlash))
-    return AttentionBackend::kIthaca;
+  if (q.is_cpu() && backend == AttentionBackend::kAuto)
+    return auto_on_cpu(q.scalar_type(), pattern, cpu_choice());
+  if (q.is_cpu() && backend == AttentionBackend::kFlash) return AttentionBackend::kIthaca;
   if (backend == AttentionBackend::kIthaca && !q.is_cpu())
     throw UserError(ithaca::str("attention: ithaca is a CPU kernel, the tensors are on ", q.device(),
                                 ". Use auto, cudnn, flash or naive"));
@@ -159,6 +161,12 @@ void check_total(const at::Tensor& total, at::IntArrayRef sizes, const at::Tenso
 
 }  // namespace
 
+AttentionBackend auto_on_cpu(at::ScalarType dtype, const AttentionPattern& pattern, const CpuChoice& cpu) {
+  const bool plain = pattern.window == 0 && pattern.alibi_slopes.empty() && !pattern.sparse.enabled();
+  return cpu.aten_bf16_attention && dtype == at::kBFloat16 && plain ? AttentionBackend::kAten
+                                                                    : AttentionBackend::kIthaca;
+}
+
 AttentionBackend attention_backend_from_name(const std::string& name) {
   if (name == "auto") return AttentionBackend::kAuto;
   if (name == "naive") return AttentionBackend::kNaive;
@@ -179,7 +187,7 @@ AttentionOutput attention_block(const at::Tensor& q, const at::Tensor& k, const 
   if (backend == AttentionBackend::kNaive)
     return reference::attention_block(q, k, v, q_rows, k_rows, heads, pattern);
   if (backend == AttentionBackend::kIthaca)
-    return attention::forward(q, k, v, q_rows, k_rows, heads, pattern);
+    return attention::forward(q, k, v, q_rows, k_rows, heads, pattern, cpu_choice().tier);
   return dense_forward(dense_kernel(backend, q, pattern), q, k, v, q_rows, k_rows, heads, pattern);
 }
 
@@ -194,7 +202,7 @@ AttentionGrads attention_block_backward(const at::Tensor& dout, const at::Tensor
   if (backend == AttentionBackend::kNaive)
     return reference::attention_block_backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
   if (backend == AttentionBackend::kIthaca)
-    return attention::backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+    return attention::backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern, cpu_choice().tier);
   const auto zeros = [&](const at::Tensor& t) {
     return at::zeros(t.sizes(), t.options().dtype(at::toOpMathType(t.scalar_type())));
   };
@@ -213,7 +221,7 @@ void attention_block_add(AttentionOutput& total, const at::Tensor& q, const at::
   const c10::NoGradGuard no_grad;
   backend = resolve(backend, q, pattern);
   if (backend == AttentionBackend::kIthaca) {
-    attention::forward_add(total, q, k, v, q_rows, k_rows, heads, pattern);
+    attention::forward_add(total, q, k, v, q_rows, k_rows, heads, pattern, cpu_choice().tier);
   } else if (backend == AttentionBackend::kNaive) {
     const auto widen = [&](const at::Tensor& t) { return t.to(total.out.scalar_type()); };
     merge(total, reference::attention_block(widen(q), widen(k), widen(v), q_rows, k_rows, heads, pattern));
@@ -235,7 +243,8 @@ void attention_block_backward_add(AttentionGrads& total, const at::Tensor& dout,
   const c10::NoGradGuard no_grad;
   backend = resolve(backend, q, pattern);
   if (backend == AttentionBackend::kIthaca) {
-    attention::backward_add(total, dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+    attention::backward_add(total, dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern,
+                            cpu_choice().tier);
   } else if (backend == AttentionBackend::kNaive) {
     const AttentionGrads part =
         reference::attention_block_backward(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);

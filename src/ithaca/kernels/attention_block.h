@@ -13,12 +13,13 @@
 
 #include <string>
 
+#include "ithaca/base/cpu.h"
 #include "ithaca/kernels/pattern.h"
 
 namespace ithaca {
 
 enum class AttentionBackend {
-  kAuto,    // kIthaca on CPU; on CUDA cuDNN where it can, else FlashAttention
+  kAuto,    // auto_on_cpu; on CUDA cuDNN where it can, else FlashAttention
   kNaive,   // materialises the scores: the oracle (reference.h); takes every pattern, q_rows and k_rows
   kIthaca,  // this project's tiled CPU kernel: every pattern, q_rows and k_rows, never an [S, S] tensor
   kAten,    // ATen's CPU flash attention, called as attention_dense.h says; UserError for window, ALiBi and
@@ -30,6 +31,8 @@ enum class AttentionBackend {
 // "auto" | "naive" | "ithaca" | "aten" | "flash" | "cudnn"; UserError names the known ones. An unavailable
 // choice is refused at the first call with the device named, never replaced.
 AttentionBackend attention_backend_from_name(const std::string& name);
+// What kAuto is on a CPU: kIthaca, but kAten for bf16 and the patterns that it takes where its kernel is the faster one.
+AttentionBackend auto_on_cpu(at::ScalarType dtype, const AttentionPattern& pattern, const CpuChoice& cpu);
 
 struct AttentionOutput {
   at::Tensor out, lse;

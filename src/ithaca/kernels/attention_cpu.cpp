@@ -13,11 +13,22 @@
 #include <vector>
 
 // The register tile is an array of vectors, so their size must be known; and what lies between the three kept
-// x86 targets gains nothing here.
+// x86 targets, or above them in later versions of Highway, gains nothing here.
 #include <hwy/detect_targets.h>
+// Zero where this version has no such target.
+#ifndef HWY_AVX3_ZEN4
+#define HWY_AVX3_ZEN4 0
+#endif
+#ifndef HWY_AVX3_SPR
+#define HWY_AVX3_SPR 0
+#endif
+#ifndef HWY_AVX10_2
+#define HWY_AVX10_2 0
+#endif
 #undef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS \
-  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#define HWY_DISABLED_TARGETS                                                                              \
+  (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_AVX10_2 | HWY_SVE | HWY_SVE2 | \
+   HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ithaca/kernels/attention_cpu.cpp"
@@ -76,7 +87,7 @@ struct Policy {
       return vec::HWY_NAMESPACE::exp(D(), x);
     }
   }
-  // 2^x to 8e-8 for x up to 127, 0 below -126; a NaN stays one.
+  // 2^x to 8e-8 for x up to 127.5, infinity above, 0 below -126; a NaN stays one.
   static HWY_INLINE Vec exp2(Vec x) {
     const D d;
     const hn::RebindToSigned<D> di;
@@ -87,8 +98,9 @@ struct Policy {
     for (const double c :
          {0.00967554131949444, 0.0555071327929933, 0.24022119724212387, 0.693146967061209, 1.00000007165457})
       p = hn::MulAdd(p, f, set(static_cast<R>(c)));
-    // -127 has a biased exponent of 0: the power is 0.
-    const auto power = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, whole), hn::Set(di, 127)));
+    // -127 has a biased exponent of 0: the power is 0. 128 has one of 255: infinity.
+    const auto exponent = hn::Min(hn::ConvertTo(di, whole), hn::Set(di, 128));
+    const auto power = hn::ShiftLeft<23>(hn::Add(exponent, hn::Set(di, 127)));
     return hn::Mul(p, hn::BitCast(d, power));
   }
   static HWY_INLINE R exp_one(R x) { return hn::GetLane(exp(set(x))); }
@@ -149,11 +161,30 @@ namespace ithaca::attention {
 
 HWY_EXPORT(kernels);
 
-const Kernels& kernels_for(Element element) {
-  // The mask of targets is what a test narrows.
-  if (element == Element::kBFloat16 && (hwy::SupportedTargets() & HWY_AVX3) != 0)
+namespace {
+
+#if HWY_ARCH_X86 && (HWY_TARGETS & (HWY_TARGETS - 1)) != 0
+// Of the compiled targets the best that the tier has; a smaller bit is a better target.
+const Kernels* of_tier(Element element, CpuTier tier) {
+  const int64_t allowed = tier == CpuTier::kBaseline ? ~(2 * HWY_AVX2 - 1)
+                          : tier == CpuTier::kAvx2   ? ~(HWY_AVX2 - 1)
+                                                     : ~int64_t{0};
+  hwy::ChosenTarget chosen;
+  chosen.Update(hwy::SupportedTargets() & allowed);
+  return HWY_DISPATCH_TABLE(kernels)[chosen.GetIndex()](element);
+}
+#else  // one target was compiled, or the tiers are another architecture's
+const Kernels* of_tier(Element element, CpuTier) {
+  return HWY_DYNAMIC_DISPATCH(kernels)(element);
+}
+#endif
+
+}  // namespace
+
+const Kernels& kernels_for(Element element, CpuTier tier) {
+  if (element == Element::kBFloat16 && tier == CpuTier::kAvx512Bf16)
     if (const Kernels* native = bf16_kernels()) return *native;
-  return *HWY_DYNAMIC_DISPATCH(kernels)(element);
+  return *of_tier(element, tier);
 }
 
 }  // namespace ithaca::attention

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ithaca/base/cpu.h"
 #include "ithaca/kernels/attention_tiles.h"
 
 namespace ithaca::attention {
@@ -71,10 +72,10 @@ struct Kernels {
   void (*write_dkdv)(const Problem&, const Unit&, const KeyPiece&, const KeyBlock&, const UnitMemory&);
 };
 
-// The best of this machine.
-const Kernels& kernels_for(Element element);
+// The machine has the tier.
+const Kernels& kernels_for(Element element, CpuTier tier);
 
-// Of attention_cpu_bf16.cpp; null where the machine has no AVX512_BF16.
+// Of attention_cpu_bf16.cpp, for CpuTier::kAvx512Bf16; null on other architectures.
 const Kernels* bf16_kernels();
 
 }  // namespace ithaca::attention

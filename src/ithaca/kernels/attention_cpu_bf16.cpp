@@ -13,8 +13,16 @@
 #include <type_traits>
 #include <vector>
 
+// For the functions from here to the end alone: with compiler flags for the whole file the standard library's templates
+// would be compiled for this processor too, and the linker may keep those for everybody.
+#if defined(__clang__)
+#pragma clang attribute push(                                                                    \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,avx2,f16c,bmi2"))), \
+    apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,avx2,f16c,bmi2")
+#endif
 namespace ithaca::attention::avx512_bf16 {
 
 #include "ithaca/kernels/attention_kernel-inl.h"
@@ -123,14 +131,15 @@ struct Policy {
 };
 
 }  // namespace ithaca::attention::avx512_bf16
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 namespace ithaca::attention {
 
 const Kernels* bf16_kernels() {
-  if (!__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512bw") ||
-      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-    return nullptr;
   return &avx512_bf16::Kernel<avx512_bf16::Policy, c10::BFloat16>::table();
 }
 

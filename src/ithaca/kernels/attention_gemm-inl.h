@@ -1,5 +1,13 @@
 // The matrix products of attention_kernel-inl.h, in registers; included by it.
 
+#ifndef ITHACA_UNROLL
+#if defined(__clang__)
+#define ITHACA_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define ITHACA_UNROLL _Pragma("GCC unroll 8")
+#endif
+#endif
+
 constexpr int64_t kRowsMax = 6;  // of a register tile
 
 enum class Into { kSet, kAdd, kScaledAdd };
@@ -10,36 +18,34 @@ template <class V, int MR, int NV, bool kAcross, Into kInto>
 inline void register_tile(const typename V::Word* a, int64_t lda, const typename V::Word* b, int64_t ldb,
                           int64_t depth, typename V::Real* c, int64_t ldc, const typename V::Real* factor) {
   typename V::Vec acc[MR][NV];
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) acc[r][j] = V::zero();
+  ITHACA_UNROLL
+  for (int r = 0; r < MR; ++r) ITHACA_UNROLL
+  for (int j = 0; j < NV; ++j) acc[r][j] = V::zero();
   for (int64_t k = 0; k < depth; ++k) {
     typename V::WordVec right[NV];
-#pragma GCC unroll 8
+    ITHACA_UNROLL
     for (int j = 0; j < NV; ++j) right[j] = V::load_words(b + j * V::kLanes);
-#pragma GCC unroll 8
+    ITHACA_UNROLL
     for (int r = 0; r < MR; ++r) {
       const typename V::WordVec left = V::broadcast(kAcross ? a + r : a + r * lda);
-#pragma GCC unroll 8
+      ITHACA_UNROLL
       for (int j = 0; j < NV; ++j) acc[r][j] = V::dot(acc[r][j], left, right[j]);
     }
     a += kAcross ? lda : 1;
     b += ldb;
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < MR; ++r)
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) {
-      typename V::Real* to = c + r * ldc + j * V::kLanes;
-      if constexpr (kInto == Into::kSet) {
-        V::store(to, acc[r][j]);
-      } else if constexpr (kInto == Into::kAdd) {
-        V::store(to, V::add(acc[r][j], V::load(to)));
-      } else {
-        V::store(to, V::mul_add(V::load(to), V::set(factor[r]), acc[r][j]));
-      }
+  ITHACA_UNROLL
+  for (int r = 0; r < MR; ++r) ITHACA_UNROLL
+  for (int j = 0; j < NV; ++j) {
+    typename V::Real* to = c + r * ldc + j * V::kLanes;
+    if constexpr (kInto == Into::kSet) {
+      V::store(to, acc[r][j]);
+    } else if constexpr (kInto == Into::kAdd) {
+      V::store(to, V::add(acc[r][j], V::load(to)));
+    } else {
+      V::store(to, V::mul_add(V::load(to), V::set(factor[r]), acc[r][j]));
     }
+  }
 }
 
 template <class V, int NV, bool kAcross, Into kInto>

@@ -91,8 +91,9 @@ struct Call {
   std::vector<at::Tensor> held;  // what the views point to
 
   Call(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const HeadRange& heads,
-       const AttentionPattern& pattern)
-      : kernels(kernels_for(element_of(q.scalar_type()))), held{dense_rows(q), dense_rows(k), dense_rows(v)} {
+       const AttentionPattern& pattern, CpuTier tier)
+      : kernels(kernels_for(element_of(q.scalar_type()), tier)),
+        held{dense_rows(q), dense_rows(k), dense_rows(v)} {
     problem.D = q.size(3);
     problem.scale = pattern.scale != 0 ? pattern.scale : 1 / std::sqrt(static_cast<double>(q.size(3)));
     problem.pattern = &pattern;
@@ -324,8 +325,8 @@ struct BackwardCall : Call {
 
   BackwardCall(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                const at::Tensor& out, const at::Tensor& lse, const Rows& q_rows, const Rows& k_rows,
-               const HeadRange& heads, const AttentionPattern& pattern)
-      : Call(q, k, v, heads, pattern),
+               const HeadRange& heads, const AttentionPattern& pattern, CpuTier tier)
+      : Call(q, k, v, heads, pattern, tier),
         sizes(kernels.backward_sizes(problem.D)),
         geometry(make_geometry(pattern, q.size(0), q_rows, k_rows, heads, sizes.rows, sizes.keys)) {
     for (const at::Tensor& t : {dense_rows(dout), dense_rows(out), lse.contiguous()}) held.push_back(t);
@@ -345,8 +346,9 @@ struct BackwardCall : Call {
 }  // namespace
 
 AttentionOutput forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Rows& q_rows,
-                        const Rows& k_rows, const HeadRange& heads, const AttentionPattern& pattern) {
-  Call call(q, k, v, heads, pattern);
+                        const Rows& k_rows, const HeadRange& heads, const AttentionPattern& pattern,
+                        CpuTier tier) {
+  Call call(q, k, v, heads, pattern, tier);
   const TileSizes sizes = call.kernels.forward_sizes(q.size(3));
   const Geometry geometry = make_geometry(pattern, q.size(0), q_rows, k_rows, heads, sizes.rows, sizes.keys);
   const auto acc = q.options().dtype(at::toOpMathType(q.scalar_type()));
@@ -366,8 +368,8 @@ AttentionOutput forward(const at::Tensor& q, const at::Tensor& k, const at::Tens
 
 void forward_add(AttentionOutput& total, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                  const Rows& q_rows, const Rows& k_rows, const HeadRange& heads,
-                 const AttentionPattern& pattern) {
-  Call call(q, k, v, heads, pattern);
+                 const AttentionPattern& pattern, CpuTier tier) {
+  Call call(q, k, v, heads, pattern, tier);
   const TileSizes sizes = call.kernels.forward_sizes(q.size(3));
   const Geometry geometry = make_geometry(pattern, q.size(0), q_rows, k_rows, heads, sizes.rows, sizes.keys);
   call.problem.total_out = total.out.mutable_data_ptr();
@@ -377,8 +379,8 @@ void forward_add(AttentionOutput& total, const at::Tensor& q, const at::Tensor& 
 
 AttentionGrads backward(const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                         const at::Tensor& out, const at::Tensor& lse, const Rows& q_rows, const Rows& k_rows,
-                        const HeadRange& heads, const AttentionPattern& pattern) {
-  BackwardCall call(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern);
+                        const HeadRange& heads, const AttentionPattern& pattern, CpuTier tier) {
+  BackwardCall call(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern, tier);
   const auto acc = q.options().dtype(at::toOpMathType(q.scalar_type()));
   call.problem.fresh = call.geometry.covers_queries && call.geometry.covers_keys;
   const auto make = [&](const at::Tensor& like) {
@@ -391,8 +393,8 @@ AttentionGrads backward(const at::Tensor& dout, const at::Tensor& q, const at::T
 
 void backward_add(AttentionGrads& total, const at::Tensor& dout, const at::Tensor& q, const at::Tensor& k,
                   const at::Tensor& v, const at::Tensor& out, const at::Tensor& lse, const Rows& q_rows,
-                  const Rows& k_rows, const HeadRange& heads, const AttentionPattern& pattern) {
-  BackwardCall(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern).run(total);
+                  const Rows& k_rows, const HeadRange& heads, const AttentionPattern& pattern, CpuTier tier) {
+  BackwardCall(dout, q, k, v, out, lse, q_rows, k_rows, heads, pattern, tier).run(total);
 }
 
 }  // namespace ithaca::attention

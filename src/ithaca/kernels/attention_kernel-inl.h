@@ -26,6 +26,7 @@ struct Kernel : RowsKernel<V, T> {
   using typename Base::RowRule;
   using typename Base::Vec;
   using typename Base::Word;
+  static constexpr Real kNothing = -std::numeric_limits<Real>::infinity();  // the score of what is not seen
 
   // ---- forward
 
@@ -91,20 +92,34 @@ struct Kernel : RowsKernel<V, T> {
     for (int64_t i = std::max(end, round_up(begin, kLanes)); i < n; i += kLanes) mask(i);
   }
 
+  // The second half of softmax_row: exponentials of `n` values less `shift` go to p; their sum.
+  template <bool kPlain, bool kIsLarge>
+  static Real exponentials(Real scale, Real shift, int64_t n, const Real* s, Word* p) {
+    const auto e = Base::template exponent<!kPlain>(scale, shift);
+    Vec sum0 = V::zero(), sum1 = sum0;
+    for (int64_t i = 0; i < n; i += 2 * kLanes) {
+      const Vec e0 = Base::template exponential<!kPlain, kIsLarge>(V::load(s + i), e),
+                e1 = Base::template exponential<!kPlain, kIsLarge>(V::load(s + i + kLanes), e);
+      sum0 = V::add(sum0, e0);
+      sum1 = V::add(sum1, e1);
+      V::store_along(p + i / kPair, e0, e1);
+    }
+    return V::sum_of(V::add(sum0, sum1));
+  }
+
   // e^scores of one row and their sum; p is the row's place in words.
   template <bool kPlain>
-  static void softmax_row(const RowRule& rule, Real exp_scale, int64_t n, Real* s, Word* p, Real& max,
-                          Real& sum, Real& factor) {
-    constexpr Real kNothing = -std::numeric_limits<Real>::infinity();
+  static void softmax_row(const RowRule& rule, Real scale, int64_t n, Real* s, Word* p, Real& max, Real& sum,
+                          Real& factor) {
     // Plain scores are scaled only where their exponential is taken: the largest is the scale times the
     // largest.
-    const Vec scale = V::set(exp_scale), zero = V::zero();
+    const Vec by = V::set(scale);
     Vec top0 = V::set(kNothing), top1 = top0;
     for (int64_t i = 0; i < n; i += 2 * kLanes) {
       Vec x0 = V::load(s + i), x1 = V::load(s + i + kLanes);
       if constexpr (!kPlain) {
-        x0 = Base::template score<false>(x0, rule, scale, zero, i);
-        x1 = Base::template score<false>(x1, rule, scale, zero, i + kLanes);
+        x0 = Base::score(x0, rule, by, i);
+        x1 = Base::score(x1, rule, by, i + kLanes);
         V::store(s + i, x0);
         V::store(s + i + kLanes, x1);
       }
@@ -112,24 +127,15 @@ struct Kernel : RowsKernel<V, T> {
       top1 = V::max(top1, x1);
     }
     const Real before = max, top = V::max_of(V::max(top0, top1));
-    max = std::max(before, kPlain ? top * exp_scale : top);
+    max = std::max(before, kPlain ? top * scale : top);
     const Real shift = max == kNothing ? Real(0) : max;
-    factor = before == kNothing ? Real(0) : V::exp_one(before - shift);
-    Vec sum0 = zero, sum1 = zero;
-    const Vec low = V::set(shift), unit = kPlain ? scale : V::set(Real(1));
-    for (int64_t i = 0; i < n; i += 2 * kLanes) {
-      const Vec e0 = V::exp(V::mul_sub(V::load(s + i), unit, low)),
-                e1 = V::exp(V::mul_sub(V::load(s + i + kLanes), unit, low));
-      sum0 = V::add(sum0, e0);
-      sum1 = V::add(sum1, e1);
-      V::store_along(p + i / kPair, e0, e1);
-    }
-    sum = sum * factor + V::sum_of(V::add(sum0, sum1));
+    factor = before == kNothing ? Real(0) : V::exp_one((before - shift) * static_cast<Real>(V::kExpScale));
+    sum = sum * factor + (Base::is_large(shift) ? exponentials<kPlain, true>(scale, shift, n, s, p)
+                                                : exponentials<kPlain, false>(scale, shift, n, s, p));
   }
 
   static void load_total(const Problem& p, const Unit& unit, const QueryTile& tile, const ForwardScratch& s) {
     const int64_t Dp = p.padded_D(), rows = tile.padded_rows();
-    constexpr Real kNothing = -std::numeric_limits<Real>::infinity();
     std::memset(s.out, 0, static_cast<size_t>(rows * Dp) * sizeof(Real));
     std::fill(s.max, s.max + rows, kNothing);
     std::fill(s.sum, s.sum + rows, Real(0));
@@ -137,10 +143,15 @@ struct Kernel : RowsKernel<V, T> {
     for_each_row(p, unit, tile, [&](int64_t r, int64_t at, int64_t first) {
       const Real lse = static_cast<const Real*>(p.lse)[at];
       if (lse == kNothing) return;
-      s.max[r] = lse * static_cast<Real>(V::kExpScale);
+      s.max[r] = lse;
       s.sum[r] = 1;
       write_row(static_cast<const Real*>(p.total_out) + first, Real(1), p.D, /*fresh=*/true, s.out + r * Dp);
     });
+  }
+
+  // A score that overflowed makes the sum a NaN; its logarithm is known all the same.
+  static Real lse_of(Real max, Real sum) {
+    return sum == 0 ? kNothing : max == -kNothing ? max : max + std::log(sum);
   }
 
   static void store_total(const Problem& p, const Unit& unit, const QueryTile& tile,
@@ -148,9 +159,7 @@ struct Kernel : RowsKernel<V, T> {
     const int64_t Dp = p.padded_D();
     for_each_row(p, unit, tile, [&](int64_t r, int64_t at, int64_t first) {
       const Real inverse = s.sum[r] == 0 ? Real(0) : Real(1) / s.sum[r];
-      static_cast<Real*>(p.lse)[at] = s.sum[r] == 0
-                                          ? -std::numeric_limits<Real>::infinity()
-                                          : s.max[r] / static_cast<Real>(V::kExpScale) + std::log(s.sum[r]);
+      static_cast<Real*>(p.lse)[at] = lse_of(s.max[r], s.sum[r]);
       const Real* from = s.out + r * Dp;
       if (p.total_out) {
         write_row(from, inverse, p.D, /*fresh=*/true, static_cast<Real*>(p.total_out) + first);
@@ -164,7 +173,7 @@ struct Kernel : RowsKernel<V, T> {
                       const UnitMemory& memory, TileSizes sizes, void* scratch_memory) {
     const int64_t Dp = p.padded_D(), W = Dp / kPair, ld = score_stride(sizes.keys), rows = tile.padded_rows(),
                   depth = (p.D + kPair - 1) / kPair;
-    const Real exp_scale = static_cast<Real>(p.scale * V::kExpScale);
+    const Real scale = static_cast<Real>(p.scale);
     Arena arena{reinterpret_cast<std::uintptr_t>(scratch_memory)};
     const ForwardScratch s = forward_scratch(arena, Dp, sizes);
     pack_tile(p, unit, p.q, tile, s.q);
@@ -188,7 +197,7 @@ struct Kernel : RowsKernel<V, T> {
         const auto softmax = masked && !only_masked ? softmax_row<false> : softmax_row<true>;
         for (int64_t r = 0; r < rows; ++r) {
           if (masked && only_masked) mask_row(s.rules[r].seen, n, s.scores + r * ld);
-          softmax(s.rules[r], exp_scale, n, s.scores + r * ld, s.p + r * (ld / kPair), s.max[r], s.sum[r],
+          softmax(s.rules[r], scale, n, s.scores + r * ld, s.p + r * (ld / kPair), s.max[r], s.sum[r],
                   s.factor[r]);
         }
         multiply<V, false, Into::kScaledAdd>(
@@ -227,29 +236,37 @@ struct Kernel : RowsKernel<V, T> {
         const Real of_row =
             static_cast<const Real*>(p.lse)[(unit.batch * p.q_heads + h) * p.q_size + tile.offset + i];
         // A row that sees nothing: every exponential is 0.
-        lse[r] = of_row == -std::numeric_limits<Real>::infinity() ? std::numeric_limits<Real>::infinity()
-                                                                  : of_row * static_cast<Real>(V::kExpScale);
+        lse[r] = of_row == kNothing ? -kNothing : of_row;
       }
   }
 
+  template <bool kPlain, bool kIsLarge>
+  static Vec probability(const Real* s, const RowRule& rule, Vec scale, const typename Base::Exponent& lse,
+                         int64_t key) {
+    Vec x = V::load(s);
+    if constexpr (!kPlain) x = Base::score(x, rule, scale, key);
+    return Base::template exponential<!kPlain, kIsLarge>(x, lse);
+  }
+
   // P and dS of up to kRowsMax rows and one panel.
-  template <bool kPlain>
-  static void differentiate(Real exp_scale, const Real* s, const Real* dp, int64_t row, int64_t rows,
-                            int64_t key, int64_t columns, const Real* lse, const Real* delta, int64_t ld,
+  template <bool kPlain, bool kIsLarge>
+  static void differentiate(Real scale, const Real* s, const Real* dp, int64_t row, int64_t rows, int64_t key,
+                            int64_t columns, const Real* lse, const Real* delta, int64_t ld,
                             const BackwardScratch& to) {
-    const Vec scale = V::set(exp_scale);
+    const Vec by = V::set(scale);
     for (int64_t r = 0; r < rows; r += 2) {
       const int64_t at = row + r;
       const RowRule &rule0 = to.rules[at], &rule1 = to.rules[at + 1];
-      const Vec lse0 = V::set(lse[at]), lse1 = V::set(lse[at + 1]), delta0 = V::set(delta[at]),
-                delta1 = V::set(delta[at + 1]);
+      const auto lse0 = Base::template exponent<!kPlain>(scale, lse[at]),
+                 lse1 = Base::template exponent<!kPlain>(scale, lse[at + 1]);
+      const Vec delta0 = V::set(delta[at]), delta1 = V::set(delta[at + 1]);
       const Real *s0 = s + r * kPanel, *s1 = s0 + kPanel, *dp0 = dp + r * kPanel, *dp1 = dp0 + kPanel;
       for (int64_t i = 0; i < columns; i += 2 * kLanes) {
         const int64_t j = i + kLanes;
-        const Vec p00 = V::exp(Base::template score<kPlain>(V::load(s0 + i), rule0, scale, lse0, key + i)),
-                  p01 = V::exp(Base::template score<kPlain>(V::load(s0 + j), rule0, scale, lse0, key + j)),
-                  p10 = V::exp(Base::template score<kPlain>(V::load(s1 + i), rule1, scale, lse1, key + i)),
-                  p11 = V::exp(Base::template score<kPlain>(V::load(s1 + j), rule1, scale, lse1, key + j));
+        const Vec p00 = probability<kPlain, kIsLarge>(s0 + i, rule0, by, lse0, key + i),
+                  p01 = probability<kPlain, kIsLarge>(s0 + j, rule0, by, lse0, key + j),
+                  p10 = probability<kPlain, kIsLarge>(s1 + i, rule1, by, lse1, key + i),
+                  p11 = probability<kPlain, kIsLarge>(s1 + j, rule1, by, lse1, key + j);
         const Vec d00 = V::mul(p00, V::sub(V::load(dp0 + i), delta0)),
                   d01 = V::mul(p01, V::sub(V::load(dp0 + j), delta0)),
                   d10 = V::mul(p10, V::sub(V::load(dp1 + i), delta1)),
@@ -263,6 +280,10 @@ struct Kernel : RowsKernel<V, T> {
       }
     }
   }
+  static auto differentiation(bool plain, bool large) {
+    return plain ? (large ? differentiate<true, true> : differentiate<true, false>)
+                 : (large ? differentiate<false, true> : differentiate<false, false>);
+  }
 
   static void backward(const Problem& p, const KeyPiece& piece, const KeyBlock& block, const QueryTile& tile,
                        const UnitMemory& memory, TileSizes sizes, void* scratch_memory) {
@@ -271,7 +292,7 @@ struct Kernel : RowsKernel<V, T> {
     if (runs.empty()) return;
     const int64_t Dp = p.padded_D(), W = Dp / kPair, ld = score_stride(sizes.keys), rows = tile.padded_rows(),
                   depth = (p.D + kPair - 1) / kPair;
-    const Real exp_scale = static_cast<Real>(p.scale * V::kExpScale);
+    const Real scale = static_cast<Real>(p.scale);
     Arena arena{reinterpret_cast<std::uintptr_t>(scratch_memory)};
     const BackwardScratch t = backward_scratch(arena, sizes);
     const auto words = [&](const void* base, int64_t row) {
@@ -281,12 +302,14 @@ struct Kernel : RowsKernel<V, T> {
     const Word *q = words(memory.q_rows, tile.packed), *dout = words(memory.dout_rows, tile.packed);
     const Real *lse = static_cast<const Real*>(memory.lse) + tile.packed,
                *delta = static_cast<const Real*>(memory.delta) + tile.packed;
+    // The lse of a row that sees nothing is infinite and stays so either way.
+    const bool large =
+        std::any_of(lse, lse + rows, [](Real x) { return Base::is_large(x) && x != -kNothing; });
     for (const KeyRun& run : runs) {
       const Interval plain = make_rules(p, tile, piece, run, ld, t.sparse, t.rules);
       for_each_panel(piece, run, [&](int64_t begin, int64_t columns, int64_t width) {
         const auto first = static_cast<Real>(begin - run.begin), last = first + static_cast<Real>(columns);
-        const auto differentiate_rows =
-            first >= plain.begin && last <= plain.end ? differentiate<true> : differentiate<false>;
+        const auto differentiate_rows = differentiation(first >= plain.begin && last <= plain.end, large);
         alignas(64) Real s[kRowsMax * kPanel], dp[kRowsMax * kPanel];
         for (int64_t r = 0; r < rows; r += kRowsMax) {
           const int64_t n = std::min(kRowsMax, rows - r);
@@ -296,7 +319,7 @@ struct Kernel : RowsKernel<V, T> {
           multiply<V, false, Into::kSet>(n, columns, dout + r * W, W,
                                          words(memory.v_panels, piece.packed + begin), width, depth, dp,
                                          kPanel);
-          differentiate_rows(exp_scale, s, dp, r, n, begin - run.begin, columns, lse, delta, ld, t);
+          differentiate_rows(scale, s, dp, r, n, begin - run.begin, columns, lse, delta, ld, t);
         }
       });
       const int64_t keys = run.end - run.begin, packed = piece.packed + run.begin;

@@ -169,21 +169,58 @@ struct RowsKernel {
     Interval seen{};
     const Real* sparse = nullptr;
     bool alibi = false;
-    Real slope = 0, at = 0;  // the key of the query's own position, in keys of the run
+    // The key of the query's own position, in keys of the run, as a sum of two: both are exact up to 2^36 keys, and so
+    // the distance of a key is rounded once.
+    Real slope = 0, at_high = 0, at_low = 0;
+
+    void set_at(int64_t at) {
+      constexpr int64_t kLow = 4096;
+      const int64_t low = ((at % kLow) + kLow) % kLow;
+      at_low = static_cast<Real>(low);
+      at_high = static_cast<Real>(at - low);
+    }
   };
-  // Scores of keys [n, n + kLanes) in exp's units, less `shift`; a forbidden one is -infinity. kPlain: the rule
-  // says nothing.
-  template <bool kPlain>
-  static Vec score(Vec s, const RowRule& rule, Vec exp_scale, Vec shift, int64_t n) {
-    Vec x = V::mul_sub(s, exp_scale, shift);
-    if constexpr (kPlain) return x;
+  // Scaled scores of keys [n, n + kLanes) from their products; a forbidden one is -infinity.
+  static Vec score(Vec s, const RowRule& rule, Vec scale, int64_t n) {
+    Vec x = V::mul(s, scale);
     const Vec key = V::add(V::iota(), V::set(static_cast<Real>(n)));
-    if (rule.alibi) x = V::sub(x, V::mul(V::abs(V::sub(key, V::set(rule.at))), V::set(rule.slope)));
+    if (rule.alibi) {
+      const Vec distance = V::abs(V::sub(V::sub(key, V::set(rule.at_low)), V::set(rule.at_high)));
+      x = V::sub(x, V::mul(distance, V::set(rule.slope)));
+    }
     if (rule.masked) {
       x = V::keep_between(x, key, V::set(rule.seen.begin), V::set(rule.seen.end));
       if (rule.sparse) x = V::keep_where(x, V::load(rule.sparse + n));
     }
     return x;
+  }
+
+  // ---- exponentials
+
+  // From here on a score's last bit is worth 1e-5 and more of its exponential, and one less a rounded sum may be far
+  // above 0: scores this large are scaled and shifted in steps that are exact where it matters, two operations more.
+  static constexpr Real kLarge = 128;
+  static bool is_large(Real shift) { return std::abs(shift) > kLarge; }
+
+  // e^(score - shift). `kScaled`: values are scores; else they are products, still to be scaled.
+  struct Exponent {
+    Vec scale, shift;  // natural
+    Vec unit, low;     // the same times V::kExpScale, the unit for values as they are
+  };
+  template <bool kScaled>
+  static Exponent exponent(Real scale, Real shift) {
+    const Real to_exp = static_cast<Real>(V::kExpScale);
+    return {V::set(scale), V::set(shift), V::set(kScaled ? to_exp : scale * to_exp), V::set(shift * to_exp)};
+  }
+  template <bool kScaled, bool kIsLarge>
+  static Vec exponential(Vec value, const Exponent& e) {
+    if constexpr (!kIsLarge) {
+      return V::exp(V::mul_sub(value, e.unit, e.low));
+    } else {
+      // Not fused: the largest score less itself is 0.
+      const Vec x = V::sub(kScaled ? value : V::mul(value, e.scale), e.shift);
+      return V::exp(V::kExpScale == 1 ? x : V::mul(x, V::set(static_cast<Real>(V::kExpScale))));
+    }
   }
 
   // The rules of a tile's rows for one run, and the keys that every row sees as they are.
@@ -207,9 +244,9 @@ struct RowsKernel {
         rule.sparse = sparse + i * ld;
       }
       rule.alibi = p.slopes != nullptr;
-      rule.at = static_cast<Real>(position - piece.start - run.begin);
+      rule.set_at(position - piece.start - run.begin);
       for (int64_t h = 0; h < tile.heads; ++h) {
-        if (p.slopes) rule.slope = static_cast<Real>(p.slopes[tile.head + h] * V::kExpScale);
+        if (p.slopes) rule.slope = static_cast<Real>(p.slopes[tile.head + h]);
         *rules++ = rule;
       }
     }

@@ -4,13 +4,16 @@
 #include <ATen/core/Tensor.h>
 
 #include "ithaca/base/error.h"
+#include "ithaca/kernels/cpu_choice.h"
 
 namespace ithaca {
 
 // The dtypes and device of the vectorised kernels (*_cpu.h); everything else runs the naive twin.
 inline bool has_vector_kernel(const at::Tensor& t) {
-  return t.is_cpu() && (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble ||
-                        t.scalar_type() == at::kBFloat16);
+  if (!t.is_cpu()) return false;
+  cpu_choice();  // made before Highway's first
+  return (t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble ||
+          t.scalar_type() == at::kBFloat16);
 }
 
 // Calls f.operator()<T>() with the C++ type of a dtype that has a vector kernel.

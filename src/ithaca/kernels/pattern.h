@@ -2,6 +2,8 @@
 // Shape letters: B batch, S rows of the sequence, H query heads, K kv heads, D head size.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace ithaca {
@@ -40,6 +42,8 @@ struct SparseBlocks {
 
   bool enabled() const { return block > 0; }
   bool allows(int64_t q_block, int64_t k_block) const;
+  // How many of the blocks [begin, end) a block of queries sees.
+  int64_t allowed_blocks(int64_t q_block, int64_t begin, int64_t end) const;
   bool operator==(const SparseBlocks&) const = default;
 };
 
@@ -68,11 +72,33 @@ struct AttentionPattern {
 // else that of the next lower power of two and every second of the next higher one's (the paper's code).
 std::vector<double> alibi_slopes(int64_t heads);
 
+// A pattern that layers and what they keep for the backward share: copied once, when it is made of a value.
+class SharedPattern {
+ public:
+  SharedPattern(AttentionPattern pattern = {})  // NOLINT(google-explicit-constructor)
+      : pattern_(std::make_shared<const AttentionPattern>(std::move(pattern))) {}
+  operator const AttentionPattern&() const { return *pattern_; }  // NOLINT(google-explicit-constructor)
+  const AttentionPattern& operator*() const { return *pattern_; }
+  const AttentionPattern* operator->() const { return pattern_.get(); }
+  // By value; of one object without looking.
+  bool operator==(const SharedPattern& other) const {
+    return pattern_ == other.pattern_ || *pattern_ == *other.pattern_;
+  }
+
+ private:
+  std::shared_ptr<const AttentionPattern> pattern_;
+};
+
 // How much of a rectangle of query positions [q_begin, q_end) and key positions [k_begin, k_end) of one
 // document the pattern allows. Exact: kNone is never said of a rectangle with an allowed pair, kAll never of
 // one with a forbidden pair, and kSome is neither.
 enum class Reach { kNone, kSome, kAll };
 Reach reach(const AttentionPattern& pattern, int64_t q_begin, int64_t q_end, int64_t k_begin, int64_t k_end);
+
+// The keys of the same rectangle that some query of it sees, as runs; with sparse blocks, of each block of keys those from
+// the first seen to the last.
+Rows seen_keys(const AttentionPattern& pattern, int64_t q_begin, int64_t q_end, int64_t k_begin,
+               int64_t k_end);
 
 // Pairs of one document, in the same rectangle, that the pattern allows.
 int64_t allowed_pairs(const AttentionPattern& pattern, int64_t q_begin, int64_t q_end, int64_t k_begin,

@@ -6,7 +6,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/isfinite.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/scalar_tensor.h>
@@ -91,10 +90,10 @@ at::Tensor masked_scores(const at::Tensor& q, const at::Tensor& k, const RowInde
                    at::scalar_tensor(-std::numeric_limits<double>::infinity(), scores.options()));
 }
 
-// exp(scores - lse), 0 in a row that sees nothing.
+// exp(scores - lse), 0 in a row that sees nothing; NaN where a score is infinity.
 at::Tensor probabilities(const at::Tensor& scores, const at::Tensor& lse) {
-  const at::Tensor finite = at::where(at::isfinite(lse), lse, at::scalar_tensor(0, lse.options()));
-  return at::exp(scores - finite.unsqueeze(-1));
+  const at::Tensor nothing = lse.eq(-std::numeric_limits<double>::infinity());
+  return at::exp(scores - lse.masked_fill(nothing, 0).unsqueeze(-1));
 }
 
 std::vector<int64_t> bounds_of(const AttentionPattern& pattern, int64_t b) {
