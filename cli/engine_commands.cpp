@@ -74,6 +74,7 @@ int eval_command(const EngineContext& context) {
                                       .max_tokens = s.max_eval_tokens,
                                       .cache_dir = token_cache_dir(s),
                                       .overwrite_cache = s.overwrite_cache,
+                                      .stop_requested = [&] { return context.stop.requested(); },
                                       .say = [&](const std::string& line) { context.logger.info(line); }},
                                      tokenizer, decoder->config.vocab_size);
   if (!data.remark().empty()) context.logger.warning(data.remark());

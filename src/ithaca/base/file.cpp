@@ -10,6 +10,7 @@
 #include <cstring>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "ithaca/base/error.h"
 
@@ -17,6 +18,8 @@ namespace fs = std::filesystem;
 
 namespace ithaca {
 namespace {
+
+constexpr std::string_view kTemporaryMark = ".tmp.";
 
 class Descriptor {
  public:
@@ -120,7 +123,7 @@ std::string write_failure(int error) {
 AtomicFile::AtomicFile(const fs::path& path) : path_(path) {
   // a name of its own, also among processes of several machines
   std::random_device random;
-  temporary_ = str(path.string(), ".tmp.", ::getpid(), "-", random());
+  temporary_ = str(path.string(), kTemporaryMark, ::getpid(), "-", random());
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd_ < 0) fail("cannot be made");
 }
@@ -163,6 +166,20 @@ void write_file(const fs::path& path, std::string_view bytes) {
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(bytes)));
   file.commit();
+}
+
+void remove_unfinished_files(const fs::path& folder) {
+  std::vector<fs::path> unfinished;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    const std::size_t end = name.rfind(kTemporaryMark);
+    const auto of_a_process = [](char c) { return c == '-' || (c >= '0' && c <= '9'); };
+    if (end != std::string::npos && entry.is_regular_file(error) &&
+        std::all_of(name.begin() + static_cast<std::ptrdiff_t>(end + kTemporaryMark.size()), name.end(), of_a_process))
+      unfinished.push_back(entry.path());
+  }
+  for (const fs::path& path : unfinished) fs::remove(path, error);  // one that stays does no harm
 }
 
 void sync_path(const fs::path& path) {

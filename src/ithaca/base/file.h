@@ -52,6 +52,10 @@ class AtomicFile {
   std::size_t size_ = 0;  // the end of what was written
 };
 
+// Deletes what AtomicFiles of killed processes left in `folder` itself. For a folder that no other process writes
+// into: theirs look the same.
+void remove_unfinished_files(const std::filesystem::path& folder);
+
 // fsyncs a file or a folder that was written by other means.
 void sync_path(const std::filesystem::path& path);
 

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "ithaca/base/file.h"
 #include "ithaca/base/hash.h"
 #include "ithaca/checkpoint/output_model.h"
 #include "ithaca/checkpoint/training_state.h"
@@ -88,6 +89,7 @@ std::optional<fs::path> choose_checkpoint(const TrainContext& context) {
   const bool by_search = wish == "auto" || wish == "true";
   int64_t step = kNone;
   if (leads) {
+    remove_unfinished_files(s.output_dir);
     if (anew && s.overwrite_output_dir) {
       remove_checkpoints(s.output_dir);
       remove_unfinished_model(s.output_dir);

@@ -101,6 +101,7 @@ Dataset open_data(const TrainContext& context, const std::string& file, const To
                                 .max_tokens = training ? 0 : s.max_eval_tokens,
                                 .cache_dir = token_cache_dir(s),
                                 .overwrite_cache = s.overwrite_cache,
+                                .stop_requested = [&] { return context.stop.requested(); },
                                 .say = [&](const std::string& line) { context.logger.info(line); }},
                                tokenizer, vocab_size);
   if (!data.remark().empty()) context.logger.warning(data.remark());
@@ -153,7 +154,7 @@ DataIdentity Trainer::data_identity() const {
   return {.rows = data_.size(),
           .tokens = data_.num_tokens(),
           .global_batch = global_batch(settings_, plan_),
-          .content = sha256_of_file(settings_.train_file),
+          .content = data_.content_hash(),
           .tokenizer = sha256_of(tokenizer_.fingerprint())};
 }
 
