@@ -23,6 +23,7 @@ demo: build  ## fine-tune a real model on a real book, sequence-parallel over tw
 	@scripts/demo.sh
 
 test: build  ## the tests (under 10 minutes on two cores)
+	@scripts/setup.sh test
 	@scripts/test.sh cpu -LE long
 
 test-long: build  ## the long tests (up to two hours): parallel equals single over the full product of layouts

@@ -56,6 +56,7 @@ void say_that_gpus_are_not_used() {
 
 int run_engine(const std::string& command, const Words& words) {
   set_signal_dispositions();
+  end_when_stopped();
   const SettingsArguments given = split_arguments(words);
   explain_missing_recipe(given.file);
   Problems problems;

@@ -37,5 +37,5 @@ PYTHON
 for requirements in "$@"; do
   "$venv/bin/pip" install -q --disable-pip-version-check --no-cache-dir --no-build-isolation --require-hashes --no-deps -r "$requirements"
 done
-"$venv/bin/python" -c 'import torch, transformers; assert torch.ones(2).sum() == 2'
+"$venv/bin/python" -W ignore -c 'import torch; assert torch.ones(2).sum() == 2'
 cat "$@" >"$venv/.wheels"

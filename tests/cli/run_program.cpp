@@ -31,9 +31,10 @@ std::string text_of(const fs::path& file) {
 
 bool set_by_a_launcher(const std::string& name) {
   for (const char* exact : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "ITHACA_LISTEN_FD",
-                            "ITHACA_SPAWNED", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"})
+                            "ITHACA_SPAWNED", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "LOCAL_SIZE"})
     if (name == exact) return true;
-  for (const char* prefix : {"MASTER_", "OMPI_", "PMI_", "MV2_", "SLURM_", "TORCHELASTIC_", "TORCH_CPP_"})
+  for (const char* prefix :
+       {"MASTER_", "OMPI_", "PMI_", "PMIX_", "MV2_", "MVP_", "SLURM_", "TORCHELASTIC_", "TORCH_CPP_"})
     if (name.starts_with(prefix)) return true;
   return false;
 }

@@ -15,6 +15,10 @@ void set_signal_dispositions();
 // What stops a run: SIGTERM, SIGINT, and SIGHUP unless it is ignored (nohup).
 sigset_t stop_signals();
 
+// From now on a stop signal ends this process with kStoppedAndSaved and a word on standard error: for a program
+// that has nothing to save yet. Until exec, or until the signals are blocked.
+void end_when_stopped();
+
 // Tells a second wish to stop from the same wish that comes twice. `timeout` signals its child and then the
 // child's whole group; Slurm may signal a launcher and what it started, and the launcher hands the signal on: that
 // is one request. Whoever presses Ctrl-C again means it.
