@@ -80,12 +80,13 @@ int run_check(const Words& words) {
   const ResolvedSettings settings = resolve_settings(given.file, given.arguments, problems);
   const RanksHere ranks = ranks_here(settings, "train", problems);
   check_settings(settings, ranks.world_size, problems, "train");
-  check_limits(settings, ranks, problems);
   check_output_dir(settings, problems);
   std::fputs(settings_to_yaml(settings).c_str(), stdout);
   print_plan(settings, ranks.world_size, ranks.local_ranks, problems);
   if (!ranks.environment.remark.empty() && ranks.local_ranks == 1)
     std::printf("  note           %s\n", ranks.environment.remark.c_str());
+  for (const std::string& limit : exceeded_limits(settings, ranks))
+    std::printf("  note           on this machine %s\n", limit.c_str());
   for (const std::string& note : settings.notes) std::printf("  note           %s\n", note.c_str());
   std::fflush(stdout);  // before the problems on the other stream
   problems.throw_if_any(str(given.file.string(), " cannot be run:"));

@@ -58,9 +58,9 @@ std::string cores() {
 std::string memory() {
   const MemoryLimits limits = memory_limits();
   std::string text =
-      gibibytes(memory_bytes("MemTotal")) + ", available " + gibibytes(memory_bytes("MemAvailable"));
-  if (limits.group) text += ", limit of this container " + gibibytes(*limits.group);
-  if (limits.process) text += ", of a process " + gibibytes(*limits.process) + " (ulimit -v)";
+      size_text(memory_bytes("MemTotal")) + ", available " + size_text(memory_bytes("MemAvailable"));
+  if (limits.group) text += ", limit of this container " + size_text(*limits.group);
+  if (limits.process) text += ", of a process " + size_text(*limits.process) + " (ulimit -v)";
   return text;
 }
 
@@ -69,7 +69,7 @@ std::string files() {
   getrlimit(RLIMIT_NOFILE, &open_files);
   std::string text = str("open at a time ", open_files.rlim_max);
   if (const std::optional<uint64_t> largest = file_size_limit())
-    text += str(", none beyond ", gibibytes(*largest), " (ulimit -f)");
+    text += str(", none beyond ", size_text(*largest), " (ulimit -f)");
   return text;
 }
 

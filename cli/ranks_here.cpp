@@ -6,12 +6,37 @@
 #include "cli/commands.h"
 #include "ithaca/base/limits.h"
 
+namespace fs = std::filesystem;
+
 namespace ithaca {
 namespace {
 
 // A recipe may carry nproc for runs without a launcher; only on the command line it contradicts the launcher.
 bool nproc_on_command_line(const ResolvedSettings& settings) {
   return settings.is_given("nproc") && settings.origin.at("nproc").find(':') == std::string::npos;
+}
+
+// By config.json; where there are weights, no more than their files can hold: whoever reads them tells of what
+// does not match. 0 where the folder does not say; that is told where the model is checked.
+uint64_t parameters_to_hold(const Settings& settings) {
+  std::error_code error;
+  const fs::path folder = model_folder(settings);
+  if (!fs::exists(folder / "config.json", error)) return 0;
+  uint64_t parameters = 0;
+  try {
+    parameters = static_cast<uint64_t>(count_parameters(read_model_config(folder)));
+  } catch (const UserError&) {
+    return 0;
+  }
+  if (settings.train_from_scratch) return parameters;
+  uint64_t bytes = 0;
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error))
+    if (entry->path().extension() == ".safetensors") {
+      const uint64_t size = fs::file_size(entry->path(), error);
+      bytes += error ? 0 : size;
+    }
+  return bytes > 0 ? std::min(parameters, bytes) : parameters;  // none: a plan for weights that are elsewhere
 }
 
 }  // namespace
@@ -39,33 +64,27 @@ RanksHere ranks_here(const ResolvedSettings& settings, const std::string& comman
   return ranks;
 }
 
-void check_limits(const ResolvedSettings& settings, const RanksHere& ranks, Problems& problems) {
+std::vector<std::string> exceeded_limits(const ResolvedSettings& settings, const RanksHere& ranks) {
   const Settings& s = settings.values;
-  std::error_code error;
-  const std::filesystem::path folder = model_folder(s);
-  if (!std::filesystem::exists(folder / "config.json", error)) return;
-  uint64_t parameters = 0;
-  try {
-    parameters = static_cast<uint64_t>(count_parameters(read_model_config(folder)));
-  } catch (const UserError&) {
-    return;  // told where the model is checked
-  }
+  const uint64_t parameters = parameters_to_hold(s);
   const auto world = static_cast<uint64_t>(ranks.world_size), here = static_cast<uint64_t>(ranks.local_ranks);
   const uint64_t weights = (s.bf16 ? 2 : 4) * parameters, gradients = 4 * parameters;
   const uint64_t states = ((s.optim == "sgd" ? 0 : 8) + (s.bf16 ? 2 : 0)) * parameters / world;
   const uint64_t rank = weights + gradients + states;
   const MemoryLimits memory = memory_limits();
-  const std::string needs = str("weights, gradients and optimizer states take ", gibibytes(rank), " a rank");
+  const std::string needs = str("weights, gradients and optimizer states take ", size_text(rank), " a rank");
+  std::vector<std::string> exceeded;
   if (here * rank > memory.total())
-    problems.add(str("the model does not fit: ", needs, ", ", ranks.local_ranks, " rank(s) here, but ",
-                     memory.words(memory.total()), "; take a smaller model, or more machines"));
+    exceeded.push_back(str("the model does not fit: ", needs, ", ", ranks.local_ranks, " rank(s) here, but ",
+                           memory.words(memory.total()), "; take a smaller model, or more machines"));
   if (memory.process && rank > *memory.process)
-    problems.add(str("the model does not fit: ", needs, ", but ", memory.words(*memory.process)));
+    exceeded.push_back(str("the model does not fit: ", needs, ", but ", memory.words(*memory.process)));
   const std::optional<uint64_t> largest = file_size_limit();
   if (largest && weights > *largest)
-    problems.add(str("the result cannot be saved: the weights take ", gibibytes(weights),
-                     ", but files here may not exceed ", gibibytes(*largest),
-                     " (ulimit -f, RLIMIT_FSIZE); raise that limit"));
+    exceeded.push_back(str("the result cannot be saved: the weights take ", size_text(weights),
+                           ", but files here may not exceed ", size_text(*largest),
+                           " (ulimit -f, RLIMIT_FSIZE); raise that limit"));
+  return exceeded;
 }
 
 }  // namespace ithaca

@@ -1,5 +1,8 @@
 // How many ranks there are and who starts them: a launcher (torchrun, srun, mpirun) or this program.
 #pragma once
+#include <string>
+#include <vector>
+
 #include "ithaca/base/error.h"
 #include "ithaca/config/settings.h"
 #include "ithaca/launch/environment.h"
@@ -16,8 +19,8 @@ struct RanksHere {
 // Adds to `problems` where the settings and the launcher contradict each other.
 RanksHere ranks_here(const ResolvedSettings& settings, const std::string& command, Problems& problems);
 
-// A problem for each limit under which a training with these settings plainly cannot end well: memory for
-// weights, gradients and optimizer states of the ranks of this machine; the size of a file.
-void check_limits(const ResolvedSettings& settings, const RanksHere& ranks, Problems& problems);
+// A line for each limit of this machine or container under which a training with these settings plainly cannot
+// end well: memory for weights, gradients and optimizer states of the ranks here; the size of a file.
+std::vector<std::string> exceeded_limits(const ResolvedSettings& settings, const RanksHere& ranks);
 
 }  // namespace ithaca

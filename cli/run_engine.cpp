@@ -65,7 +65,8 @@ int run_engine(const std::string& command, const Words& words) {
   const bool leads = ranks.environment.rank == 0;
   check_settings(settings, ranks.world_size, problems, command);
   check_model(settings, ranks.world_size, problems);
-  if (command == "train" && ranks.environment.local_rank == 0) check_limits(settings, ranks, problems);
+  if (command == "train" && ranks.environment.local_rank == 0)
+    for (const std::string& limit : exceeded_limits(settings, ranks)) problems.add(limit);
   if (command == "train" && leads) check_output_dir(settings, problems);
   problems.throw_if_any(str("`ithaca ", command, "` cannot start:"));
 

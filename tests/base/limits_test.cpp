@@ -123,6 +123,13 @@ TEST(MemoryLimits, TheSmallestIsNamed) {
   EXPECT_THAT(limits.words(limits.total()), HasSubstr("the machine has 8.0 GiB"));
 }
 
+TEST(SizeText, HasAUnit) {
+  EXPECT_EQ(size_text(0), "0 bytes");
+  EXPECT_EQ(size_text(8192), "8.0 KiB");
+  EXPECT_EQ(size_text(uint64_t{3} << 29), "1.5 GiB");
+  EXPECT_EQ(size_text(uint64_t{5000} << 40), "5000.0 TiB");
+}
+
 TEST(OpenFiles, TheSoftLimitRisesAndTooFewAreNamed) {
   const pid_t child = fork();  // a hard limit is not raised again
   if (child == 0) {

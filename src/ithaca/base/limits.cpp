@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <sstream>
 #include <thread>
@@ -190,9 +191,9 @@ uint64_t MemoryLimits::total() const {
 
 std::string MemoryLimits::words(uint64_t of) const {
   if (group && of == *group)
-    return str("the memory limit of this container (control group) is ", gibibytes(of));
-  if (process && of == *process) return str("ulimit -v (RLIMIT_AS) allows a process ", gibibytes(of));
-  return str("the machine has ", gibibytes(of));
+    return str("the memory limit of this container (control group) is ", size_text(of));
+  if (process && of == *process) return str("ulimit -v (RLIMIT_AS) allows a process ", size_text(of));
+  return str("the machine has ", size_text(of));
 }
 
 MemoryLimits memory_limits(const ControlGroups& groups) {
@@ -222,9 +223,13 @@ void raise_open_files(uint64_t needed) {
                         " are needed; raise the limit of this shell, container or batch job"));
 }
 
-std::string gibibytes(uint64_t bytes) {
+std::string size_text(uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
   char text[32];
-  std::snprintf(text, sizeof text, "%.1f GiB", static_cast<double>(bytes) / (1 << 30));
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
   return text;
 }
 

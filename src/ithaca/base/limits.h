@@ -56,7 +56,7 @@ std::optional<uint64_t> file_size_limit();
 // Raises the soft limit of open files to the hard one. UserError when fewer than `needed` may be open.
 void raise_open_files(uint64_t needed);
 
-// "1.5 GiB"
-std::string gibibytes(uint64_t bytes);
+// "1.5 GiB", "8.0 KiB"
+std::string size_text(uint64_t bytes);
 
 }  // namespace ithaca
