@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ithaca/base/error.h"
+#include "ithaca/base/limits.h"
 
 namespace ithaca {
 namespace {
@@ -138,9 +139,8 @@ class Workers {
 };
 
 std::size_t count_threads(const CorpusOptions& options, std::size_t file_bytes) {
-  const std::size_t cores = options.threads > 0 ? static_cast<std::size_t>(options.threads)
-                                                : std::max(1u, std::thread::hardware_concurrency());
-  return std::min(cores, file_bytes / kBytesAtOnce + 1);
+  const int cores = options.threads > 0 ? options.threads : cpu_limits().cores();
+  return std::min(static_cast<std::size_t>(cores), file_bytes / kBytesAtOnce + 1);
 }
 
 }  // namespace
