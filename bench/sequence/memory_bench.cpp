@@ -110,11 +110,11 @@ int64_t activation_bytes(Communicator& world, const ParallelPlan& plan, const Jo
   DeviceMesh mesh(world, plan.degrees);
   const std::unique_ptr<Decoder> decoder = build_decoder(model_config(job), at::kBFloat16);
   initialize_weights(*decoder, 1);
-  apply_parallelism(*decoder, plan, mesh);
+  const std::shared_ptr<PlanCache> plans = apply_parallelism(*decoder, plan, mesh);
   ParameterShards shards(decoder->parameters(), mesh.sequence_data());
   Optimizer optimizer({}, shards.entries());
   const auto step = [&](const Batch& batch) {
-    train_step(*decoder, shards, optimizer, mesh, {batch}, 1e-4, {});
+    train_step(*decoder, *plans, shards, optimizer, mesh, {batch}, 1e-4, {});
   };
   step(random_batch(kWarmupTokens));
   const Batch batch = random_batch(job.tokens);

@@ -44,10 +44,12 @@ DecoderInput Golden::input(int64_t step) const {
       .input_ids = at("input_ids").select(0, step), .position_ids = at("position_ids"), .pattern = {}};
   const auto documents = tensors.find("documents");
   if (documents == tensors.end()) return input;
+  AttentionPattern pattern;
   for (const at::Tensor& row : documents->second.unbind(0)) {
     const auto* bounds = row.const_data_ptr<int64_t>();
-    input.pattern.documents.emplace_back(bounds, bounds + row.numel());
+    pattern.documents.emplace_back(bounds, bounds + row.numel());
   }
+  input.pattern = pattern;
   return input;
 }
 

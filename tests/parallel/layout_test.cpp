@@ -131,8 +131,8 @@ TEST(PairRules, DenseRulesCountAsThePatternDoes) {
             pattern.window = window;
             EXPECT_EQ(dense_rules(is_causal, window).pairs({q, n}, {k, 7}),
                       pair_rules(pattern).pairs({q, n}, {k, 7}));
-            EXPECT_EQ(dense_rules(is_causal, window).any({q, n}, {k, 7}),
-                      pair_rules(pattern).any({q, n}, {k, 7}));
+            EXPECT_EQ(dense_rules(is_causal, window).seen({q, n}, {k, 7}),
+                      pair_rules(pattern).seen({q, n}, {k, 7}));
             ++cases;
           }
   EXPECT_EQ(cases, 576);
@@ -190,8 +190,8 @@ TEST(Shard, ABatchStaysTogether) {
     const SequenceShard part = shard_batch(batch, {2, 2, false}, rank, pattern);
     EXPECT_TRUE(at::equal(part.labels, part.input.input_ids + 100));
     EXPECT_TRUE(at::equal(part.input.position_ids, part.input.input_ids + 1000));
-    EXPECT_EQ(part.input.pattern.documents, batch.documents);
-    EXPECT_EQ(part.input.pattern.sequence_length, 20);
+    EXPECT_EQ(part.input.pattern->documents, batch.documents);
+    EXPECT_EQ(part.input.pattern->sequence_length, 20);
     EXPECT_EQ(part.input.sequence_length, 18);
     rows += part.labels.size(1);
   }

@@ -37,7 +37,7 @@ std::string Case::text() const {
              " cp_window_size=", cp_window_size, " ulysses_chunks=", ulysses_chunks, " heads=", shape.heads.q,
              "/", shape.heads.kv, " length=", length, " ", name_of(documents), " ",
              kSights[static_cast<std::size_t>(sight)], kCheckpoints[static_cast<std::size_t>(checkpoint)],
-             shape.tied ? " tied" : "",
+             shape.tied ? " tied" : "", micro_batches > 1 ? str(" micro_batches=", micro_batches) : "",
              backend == AttentionBackend::kNaive  ? " naive"
              : backend == AttentionBackend::kAten ? " aten"
                                                   : "");
@@ -61,35 +61,54 @@ AttentionPattern pattern_of(const Case& c) {
   return pattern;
 }
 
-Batch batch_of(const Case& c) {
-  return make_batch(3, c.length, c.documents, 11);
+std::vector<Batch> micro_batches_of(const Case& c) {
+  std::vector<Batch> batches{make_batch(3, c.length, c.documents, 11)};
+  for (int m = 1; m < c.micro_batches; ++m) {
+    // Shorter and longer ones in turn, and more and more of them without a label.
+    Batch batch =
+        make_batch(3, c.length + (m % 2 == 0 ? 3 * m : -2 * m), c.documents, 11 + static_cast<uint64_t>(m));
+    batch.labels.narrow(1, 0, m + 1).fill_(kNoLabel);
+    batch.num_labels = batch.labels.ne(kNoLabel).sum().item<int64_t>();
+    batches.push_back(batch);
+  }
+  if (c.only >= 0) return {batches[static_cast<std::size_t>(c.only)]};
+  return batches;
+}
+
+// Replicas may hold different numbers of rows, one of them none.
+std::vector<Batch> batches_of_replica(const Case& c, int replica) {
+  std::vector<Batch> mine;
+  for (const Batch& global : micro_batches_of(c)) {
+    const std::vector<int64_t> shares = contiguous_split(global.input_ids.size(0), c.data);
+    int64_t begin = 0;
+    for (int d = 0; d < replica; ++d) begin += shares[d];
+    mine.push_back(rows_of(global, begin, shares[replica]));
+  }
+  return mine;
 }
 
 Outcome run_rank(const Case& c, Communicator& world) {
-  const Batch global = batch_of(c);
   DeviceMesh mesh(world, {.ulysses = c.ulysses, .ring = c.ring, .data = c.data, .ring_inner = c.ring_inner});
   auto decoder = make_model(c.shape);
   decoder->pattern = pattern_of(c);
   ParameterShards shards(decoder->parameters(), mesh.sequence_data());
   const ParallelPlan plan{
       mesh.degrees(), {c.backend, c.ring_method, c.cp_window_size, c.ulysses_chunks}, c.checkpoint};
-  apply_parallelism(*decoder, plan, mesh);
-
-  const std::vector<int64_t> shares =
-      contiguous_split(global.input_ids.size(0), c.data);  // replicas may differ, one may have none
-  int64_t begin = 0;
-  for (int d = 0; d < mesh.coordinate(Axis::kData); ++d) begin += shares[d];
-  const Batch mine = rows_of(global, begin, shares[mesh.coordinate(Axis::kData)]);
+  const std::shared_ptr<PlanCache> plans = apply_parallelism(*decoder, plan, mesh);
+  const std::vector<Batch> mine = batches_of_replica(c, mesh.coordinate(Axis::kData));
 
   Outcome outcome;
-  if (mine.input_ids.numel() > 0) {
+  const auto predict = [&](const BatchPlan& batch) {
+    outcome.bytes_predicted += predicted_attention_bytes(*decoder, plan, mesh.sequence().rank(), batch);
+  };
+  for (const Batch& batch : mine) {
+    if (batch.input_ids.numel() == 0) continue;
     const int64_t sent_before = mesh.bytes_sent();
-    const SequenceShard shard =
-        shard_batch(mine, sequence_grid(mesh.degrees()), mesh.sequence().rank(), decoder->pattern);
+    const SequenceShard shard = shard_planned(batch, *decoder, sequence_grid(mesh.degrees()),
+                                              mesh.sequence().rank(), *plans, predict);
     const at::Tensor loss = decoder->loss_sum(shard.input, shard.labels);
     torch::autograd::backward({loss}, {});
-    outcome.bytes = mesh.bytes_sent() - sent_before;
-    outcome.bytes_predicted = predicted_attention_bytes(*decoder, plan, mesh.sequence().rank(), mine);
+    outcome.bytes += mesh.bytes_sent() - sent_before;
   }
   for (Parameter* p : decoder->parameters()) {
     outcome.gradients.push_back(p->grad.clone());
@@ -99,10 +118,17 @@ Outcome run_rank(const Case& c, Communicator& world) {
 
   Optimizer optimizer({.kind = OptimizerOptions::Kind::kSgd}, shards.entries());
   const int64_t sent_before_step = mesh.bytes_sent();
-  const StepTotals totals = train_step(*decoder, shards, optimizer, mesh, {mine}, kLearningRate,
-                                       {.max_grad_norm = 0, .progress = {}, .stop_requested = {}});
+  const int64_t plans_before = plans->plans_made();
+  int64_t planned = 0;
+  const StepTotals totals =
+      train_step(*decoder, *plans, shards, optimizer, mesh, mine, kLearningRate,
+                 {.max_grad_norm = 0, .progress = {}, .stop_requested = {}, .planned = [&](const BatchPlan&) {
+                    ++planned;
+                  }});
   outcome.step_bytes = mesh.bytes_sent() - sent_before_step;
-  outcome.step_bytes_predicted = predicted_step_bytes(*decoder, plan, mesh, shards, {mine});
+  outcome.step_bytes_predicted = outcome.bytes_predicted + predicted_step_bytes(mesh, shards);
+  outcome.plans_made = plans->plans_made() - plans_before;
+  outcome.micro_batches = planned;
   outcome.loss_sum = totals.loss_sum;
   outcome.grad_norm = totals.grad_norm;
   outcome.labels = totals.labels;
@@ -127,6 +153,8 @@ std::vector<std::string> differences(const Outcome& got, const Outcome& expected
     lines.push_back(str("bytes sent ", got.bytes, ", formula ", got.bytes_predicted));
   if (got.step_bytes != got.step_bytes_predicted)
     lines.push_back(str("bytes sent in a step ", got.step_bytes, ", formula ", got.step_bytes_predicted));
+  if (got.plans_made > got.micro_batches)
+    lines.push_back(str(got.plans_made, " plans made for ", got.micro_batches, " micro-batches"));
   if (got.labels != expected.labels)
     lines.push_back(str("labels ", got.labels, ", expected ", expected.labels));
   if (got.tokens != expected.tokens)

@@ -26,6 +26,8 @@ struct Case {
   RingMethod ring_method = RingMethod::kRing;
   bool ring_inner = false;
   int cp_window_size = 1, ulysses_chunks = 1;
+  int micro_batches = 1;  // of a step, each of another length, with other labels
+  int only = -1;          // one of them alone
 
   int ranks() const { return data * ulysses * ring; }
   std::string text() const;
@@ -38,9 +40,10 @@ struct Outcome {
   std::vector<at::Tensor> gradients, updated;        // by parameter, after one SGD step
   int64_t bytes = 0, bytes_predicted = 0;            // of attention, forward and backward, sent by this rank
   int64_t step_bytes = 0, step_bytes_predicted = 0;  // of a whole train_step
+  int64_t plans_made = 0, micro_batches = 0;         // in it
 };
 
-Batch batch_of(const Case& c);
+std::vector<Batch> micro_batches_of(const Case& c);
 // Collective over `world`, which has c.ranks() ranks.
 Outcome run_rank(const Case& c, Communicator& world);
 // One rank, naive attention, nothing recomputed.

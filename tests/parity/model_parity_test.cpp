@@ -18,7 +18,9 @@ namespace {
 void check(const Case& c) {
   SCOPED_TRACE(c.text());
   const Outcome expected = run_single(c);
-  ASSERT_EQ(expected.labels, batch_of(c).num_labels);
+  int64_t labels = 0;
+  for (const Batch& batch : micro_batches_of(c)) labels += batch.num_labels;
+  ASSERT_EQ(expected.labels, labels);
   std::mutex mutex;
   run_thread_ranks(c.ranks(), [&](Communicator& world) {
     const Outcome got = run_rank(c, world);
@@ -103,6 +105,55 @@ TEST(ModelParity, UlyssesAndRing) {
     }
   }
   EXPECT_EQ(cases, 19 * 6);
+}
+
+// Gradient accumulation: the sum is over the labels of all micro-batches and ranks, divided once.
+TEST(ModelParity, SeveralMicroBatches) {
+  const std::vector<Grid> some = {{2, 1, 1}, {1, 2, 1}, {1, 1, 2}, {1, 2, 2},
+                                  {2, 2, 1}, {1, 1, 4}, {1, 3, 1}, {2, 1, 2}};
+  int cases = 0;
+  for (std::size_t g = 0; g < some.size(); ++g)
+    for (const int micro_batches : {2, 3}) {
+      const std::size_t k = g + static_cast<std::size_t>(micro_batches);
+      check({.data = some[g].data,
+             .ulysses = some[g].ulysses,
+             .ring = some[g].ring,
+             .shape = {turn(kHeads, k), 4, k % 2 == 0},
+             .length = 16 + static_cast<int64_t>(g),
+             .documents = turn(kDocuments, k),
+             .sight = turn(kSights, k),
+             .checkpoint = turn(kCheckpoints, g + k),
+             .ring_method = k % 3 == 1 ? RingMethod::kAllGatherKv : RingMethod::kRing,
+             .ring_inner = k % 2 == 1,
+             .cp_window_size = some[g].ring == 4 && k % 3 != 1 ? 2 : 1,
+             .ulysses_chunks = k % 4 == 2 ? 2 : 1,
+             .micro_batches = micro_batches});
+      ++cases;
+    }
+  EXPECT_EQ(cases, 16);
+}
+
+TEST(ModelParity, GradientsOfMicroBatchesAddUp) {
+  for (const Documents documents : kDocuments) {
+    const Case all{.shape = {{9, 3}}, .length = 16, .documents = documents, .micro_batches = 3};
+    const Outcome got = run_single(all);
+    std::vector<at::Tensor> sum;
+    for (int m = 0; m < all.micro_batches; ++m) {
+      Case alone = all;
+      alone.only = m;
+      const Outcome part = run_single(alone);
+      EXPECT_NE(part.labels, got.labels);
+      for (std::size_t i = 0; i < part.gradients.size(); ++i)
+        if (m == 0)
+          sum.push_back(part.gradients[i].clone());
+        else
+          sum[i].add_(part.gradients[i]);
+    }
+    ASSERT_EQ(sum.size(), got.gradients.size());
+    for (std::size_t i = 0; i < sum.size(); ++i)
+      EXPECT_LE((got.gradients[i] - sum[i]).abs().max().item<double>(),
+                kTolerance * std::max(1.0, sum[i].abs().max().item<double>()));
+  }
 }
 
 TEST(ModelParity, RowsShorterThanTheRanks) {  // ranks without a row, or without a label, take part

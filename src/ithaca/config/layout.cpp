@@ -214,32 +214,6 @@ class Deal {
   std::vector<int64_t> area_, free_;  // by rank
 };
 
-// Adds to `needed` the keys of `keys` between the first and the last that a query of `queries` sees.
-void add_needed(RowSet& needed, Share queries, Share keys, const PairRules& rules) {
-  if (!rules.any(queries, keys)) return;
-  // The first and the last seen key, by bisection: a part of the keys that has one seen has one of them.
-  int64_t low = 0, high = keys.count - 1;
-  while (low < high) {  // the first is in [low, high]
-    const int64_t middle = (low + high) / 2;
-    if (rules.any(queries, {keys.begin, middle + 1})) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  const int64_t first = low;
-  high = keys.count - 1;
-  while (low < high) {  // the last is in [low, high]
-    const int64_t middle = (low + high + 1) / 2;
-    if (rules.any(queries, {keys.begin + middle, keys.count - middle})) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  needed.push_back({keys.begin + first, low - first + 1});
-}
-
 }  // namespace
 
 int64_t count_of(const RowSet& rows) {
@@ -268,6 +242,7 @@ RowSet slice_of(const RowSet& rows, int64_t begin, int64_t count) {
 PairRules dense_rules(bool causal, int64_t window) {
   // Pairs (i, j) of [0, a) x [0, b) with i - j <= d, from sums of 1 + 2 + ... + x.
   const auto up_to = [](int64_t d, int64_t a, int64_t b) {
+    d = std::clamp(d, -b, a);  // beyond, none and all: squares of up to 2^31 fit
     const auto sum = [](int64_t x) { return x > 0 ? x * (x + 1) / 2 : 0; };
     return sum(b + d) - sum(b + d - a) - sum(d) + sum(d - a);
   };
@@ -281,7 +256,14 @@ PairRules dense_rules(bool causal, int64_t window) {
                                            : 0;
     return high - forbidden;
   };
-  rules.any = [pairs = rules.pairs](Share q, Share k) { return pairs(q, k) > 0; };
+  rules.seen = [=](Share q, Share k) {
+    const int64_t last = q.begin + q.count - 1;
+    const int64_t begin = window > 0 ? std::max(k.begin, q.begin - window + 1) : k.begin;
+    int64_t end = k.begin + k.count;
+    if (causal) end = std::min(end, last + 1);
+    if (!causal && window > 0) end = std::min(end, last + window);
+    return q.count > 0 && begin < end ? RowSet{{begin, end - begin}} : RowSet{};
+  };
   return rules;
 }
 
@@ -336,15 +318,8 @@ RowSet needed_keys(const RowSet& q_rows, const RowSet& k_rows, int64_t length,
   for_each_piece(k_rows, documents, [&](std::size_t d, Share keys) {
     while (first != queries.end() && first->first < d) ++first;
     for (auto q = first; q != queries.end() && q->first == d; ++q) {
-      if (rules.block == 0) {
-        add_needed(needed, q->second, keys, rules);
-        continue;
-      }
-      for (int64_t begin = keys.begin; begin < keys.begin + keys.count;) {
-        const int64_t end = std::min(keys.begin + keys.count, (begin / rules.block + 1) * rules.block);
-        add_needed(needed, q->second, {begin, end - begin}, rules);
-        begin = end;
-      }
+      const RowSet seen = rules.seen(q->second, keys);
+      needed.insert(needed.end(), seen.begin(), seen.end());
     }
   });
   return normalized(std::move(needed));
@@ -366,10 +341,21 @@ void unite(std::vector<RowSet>& into, const std::vector<RowSet>& sets) {
 
 }  // namespace
 
-RingRoutes ring_routes(const std::vector<std::vector<RowSet>>& rows, int64_t length,
-                       const std::vector<std::vector<int64_t>>& bounds, const PairRules& rules, int inner,
-                       int direction) {
-  const int ring = static_cast<int>(rows.front().size());
+RingNeeds ring_needs(const std::vector<std::vector<RowSet>>& rows, int64_t length,
+                     const std::vector<std::vector<int64_t>>& bounds, const PairRules& rules) {
+  static const std::vector<int64_t> kOneDocument;
+  const std::size_t ring = rows.front().size();
+  RingNeeds needs(ring, std::vector<std::vector<RowSet>>(ring, std::vector<RowSet>(rows.size())));
+  for (std::size_t owner = 0; owner < ring; ++owner)
+    for (std::size_t rank = 0; rank < ring; ++rank)
+      for (std::size_t b = 0; owner != rank && b < rows.size(); ++b)
+        needs[owner][rank][b] = needed_keys(rows[b][rank], rows[b][owner], length,
+                                            bounds.empty() ? kOneDocument : bounds[b], rules);
+  return needs;
+}
+
+RingRoutes ring_routes(const RingNeeds& needs, int inner, int direction) {
+  const int ring = static_cast<int>(needs.size());
   const int width = inner > 1 ? inner : ring, groups = ring / width;
   const auto turned = [direction](int at, int steps, int size) {
     return ((at + direction * steps) % size + size) % size;
@@ -385,10 +371,7 @@ RingRoutes ring_routes(const std::vector<std::vector<RowSet>>& rows, int64_t len
         Visit visit;
         visit.rank = turned(owner / width, group, groups) * width + turned(owner % width, j, width);
         visit.step = group * width + j;
-        static const std::vector<int64_t> kOneDocument;
-        for (std::size_t b = 0; b < rows.size(); ++b)
-          visit.needs.push_back(needed_keys(rows[b][visit.rank], rows[b][owner], length,
-                                            bounds.empty() ? kOneDocument : bounds[b], rules));
+        visit.needs = needs[owner][visit.rank];
         if (rows_in(visit.needs) == 0) continue;
         visit.parent = last == -2 ? entry : last;
         if (last == -2) entry = static_cast<int>(visits.size());
@@ -433,20 +416,29 @@ LayerTraffic sequence_traffic(const ModelConfig& model, const SequenceScheme& sc
                               int64_t tokens, const std::vector<std::vector<int64_t>>& bounds,
                               const PairRules& rules, int64_t element_bytes, int64_t ulysses_index,
                               int64_t ring_index) {
+  RingRoutes up, down;
+  if (scheme.ring > 1) {
+    std::vector<std::vector<RowSet>> rows;
+    if (bounds.empty()) rows.push_back(ring_rows(tokens, {}, scheme.ring, rules));
+    for (const std::vector<int64_t>& row : bounds) rows.push_back(ring_rows(tokens, row, scheme.ring, rules));
+    const RingNeeds needs = ring_needs(rows, tokens, bounds, rules);
+    up = ring_routes(needs, static_cast<int>(scheme.inner_ring), 1);
+    down = ring_routes(needs, static_cast<int>(scheme.inner_ring), -1);
+  }
+  return sequence_traffic(model, scheme, batch, tokens, up, down, bounds.empty() ? batch : 1, element_bytes,
+                          ulysses_index, ring_index);
+}
+
+LayerTraffic sequence_traffic(const ModelConfig& model, const SequenceScheme& scheme, int64_t batch,
+                              int64_t tokens, const RingRoutes& up, const RingRoutes& down, int64_t copies,
+                              int64_t element_bytes, int64_t ulysses_index, int64_t ring_index) {
   const int64_t sum_bytes = std::max<int64_t>(element_bytes, 4);
   const int64_t my_tokens = even_split(tokens, scheme.ring, ring_index).count;
   LayerTraffic traffic =
       ulysses_traffic(model, batch, my_tokens, element_bytes, scheme.ulysses, ulysses_index);
   if (scheme.ring == 1) return traffic;
 
-  std::vector<std::vector<RowSet>> rows;
-  if (bounds.empty()) rows.push_back(ring_rows(tokens, {}, scheme.ring, rules));
-  for (const std::vector<int64_t>& row : bounds) rows.push_back(ring_rows(tokens, row, scheme.ring, rules));
-  const auto routes = [&](int direction) {
-    return ring_routes(rows, tokens, bounds, rules, static_cast<int>(scheme.inner_ring), direction);
-  };
-  const RingRoutes up = routes(1), down = routes(-1);
-  // One row of K and V of all chunks' kv heads; without bounds a set stands for the whole batch.
+  // One row of K and V of all chunks' kv heads.
   const Share queries = even_split(model.num_attention_heads, scheme.ulysses, ulysses_index);
   const int64_t chunks = scheme.ulysses > 1 ? scheme.ulysses_chunks : 1;
   int64_t kv_heads = 0;
@@ -455,7 +447,7 @@ LayerTraffic sequence_traffic(const ModelConfig& model, const SequenceScheme& sc
                                                  model.num_key_value_heads, chunks, c),
                             model.num_attention_heads, model.num_key_value_heads)
                     .count;
-  const int64_t row = 2 * kv_heads * model.head_dim * (bounds.empty() ? batch : 1);
+  const int64_t row = 2 * kv_heads * model.head_dim * copies;
   const auto bytes = [&](RouteRows sent, bool backward) {
     return row * (sent.key_values * element_bytes + (backward ? sent.sums * sum_bytes : 0));
   };

@@ -42,8 +42,7 @@ RowSet slice_of(const RowSet& rows, int64_t begin, int64_t count);
 // The pattern, as far as rows are concerned: positions of one document, query and key rectangle given.
 struct PairRules {
   std::function<int64_t(Share q, Share k)> pairs;  // how many pairs attend
-  std::function<bool(Share q, Share k)> any;       // does one
-  int64_t block = 0;    // block-sparse: positions a block; 0: the keys that a run of queries sees are one run
+  std::function<RowSet(Share q, Share k)> seen;    // the keys that some query sees
   bool zigzag = false;  // later rows of a document have more work than earlier ones: causal without a window
 };
 PairRules dense_rules(bool causal, int64_t window);
@@ -58,7 +57,7 @@ std::vector<RowSet> ring_rows(int64_t length, const std::vector<int64_t>& bounds
 // Pairs that these query rows attend to.
 int64_t attention_pairs(const RowSet& q_rows, int64_t length, const std::vector<int64_t>& bounds,
                         const PairRules& rules);
-// The rows of k_rows that a query of q_rows may attend to (exact runs; whole blocks where block-sparse).
+// The rows of k_rows that a query of q_rows may attend to.
 RowSet needed_keys(const RowSet& q_rows, const RowSet& k_rows, int64_t length,
                    const std::vector<int64_t>& bounds, const PairRules& rules);
 
@@ -75,12 +74,15 @@ struct Visit {
 // By owner. dK and dV go from each visit to the next of the list, from the last one home.
 using RingRoutes = std::vector<std::vector<Visit>>;
 
+// needs[owner][rank]: by batch row the rows of `owner` that `rank` attends to; nothing of its own. rows: by batch row and
+// ring rank; bounds: by batch row, or empty.
+using RingNeeds = std::vector<std::vector<std::vector<RowSet>>>;
+RingNeeds ring_needs(const std::vector<std::vector<RowSet>>& rows, int64_t length,
+                     const std::vector<std::vector<int64_t>>& bounds, const PairRules& rules);
 // Blocks go from rank r to r + direction. inner: ranks of the inner ring of a double ring (cp_window_size), 1:
 // one ring. In a double ring a block goes round the inner ring and, from where it entered it, at the same time
-// to the next inner ring. rows: by batch row and ring rank; bounds: by batch row, or empty.
-RingRoutes ring_routes(const std::vector<std::vector<RowSet>>& rows, int64_t length,
-                       const std::vector<std::vector<int64_t>>& bounds, const PairRules& rules, int inner,
-                       int direction);
+// to the next inner ring.
+RingRoutes ring_routes(const RingNeeds& needs, int inner, int direction);
 // What `rank` (-1: all) sends, in rows: K and V rows (each counted once for the pair), and dK and dV rows.
 struct RouteRows {
   int64_t key_values = 0, sums = 0;
@@ -106,5 +108,9 @@ LayerTraffic sequence_traffic(const ModelConfig& model, const SequenceScheme& sc
                               int64_t tokens, const std::vector<std::vector<int64_t>>& bounds,
                               const PairRules& rules, int64_t element_bytes, int64_t ulysses_index,
                               int64_t ring_index);
+// The same where the routes are known. `copies`: batch rows that each of their sets stands for.
+LayerTraffic sequence_traffic(const ModelConfig& model, const SequenceScheme& scheme, int64_t batch,
+                              int64_t tokens, const RingRoutes& up, const RingRoutes& down, int64_t copies,
+                              int64_t element_bytes, int64_t ulysses_index, int64_t ring_index);
 
 }  // namespace ithaca

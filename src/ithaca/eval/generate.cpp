@@ -96,8 +96,9 @@ std::vector<int32_t> generate_greedy(Decoder& decoder, const std::vector<int32_t
     input.input_ids = at::tensor(next, at::kLong).unsqueeze(0);
     input.position_ids = at::arange(past, past + rows, at::kLong).unsqueeze(0);
     input.sequence_length = past + rows;
-    input.pattern = decoder.pattern;
-    input.pattern.sequence_length = past + rows;
+    AttentionPattern pattern = decoder.pattern;
+    pattern.sequence_length = past + rows;
+    input.pattern = pattern;
     const at::Tensor last = decoder.hidden(input).narrow(1, rows - 1, 1);
     past += rows;
     const int32_t id = likeliest(decoder.logits(last), ids, options.rules);

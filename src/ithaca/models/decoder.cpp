@@ -25,7 +25,7 @@ at::Tensor Decoder::hidden(const DecoderInput& input) {
                input.position_ids.sizes(), " do not belong to input_ids ", input.input_ids.sizes());
   const int64_t length = input.sequence_length != 0 ? input.sequence_length : input.input_ids.size(1);
   LayerContext context{.pattern = input.pattern};
-  if (input.pattern.alibi_slopes.empty())
+  if (input.pattern->alibi_slopes.empty())
     context.rope = rope_tables(config.rope, config.head_dim, input.position_ids, length, opmath(dtype()));
   at::Tensor x = embed_tokens.forward(input.input_ids);
   for (DecoderLayer& layer : layers) x = run_layer ? run_layer(layer, x, context) : layer.forward(x, context);

@@ -20,7 +20,7 @@ namespace ithaca {
 // What every layer of one forward pass shares.
 struct LayerContext {
   RopeTables rope = {};             // of the rows at hand; undefined where the pattern has ALiBi slopes
-  AttentionPattern pattern;         // global positions
+  SharedPattern pattern;            // global positions
   AttentionStash* stash = nullptr;  // of the layer at hand, under activation checkpointing
 };
 
@@ -39,7 +39,7 @@ using RunLayer =
 struct DecoderInput {
   at::Tensor input_ids;     // [B, S] int64
   at::Tensor position_ids;  // [B, S] int64, restart with each document
-  AttentionPattern pattern;
+  SharedPattern pattern;
   int64_t sequence_length = 0;  // global length of a row (dynamic rope); 0: S
 };
 

@@ -17,11 +17,11 @@ using torch::autograd::variable_list;
 
 // What backward needs beside tensors.
 struct AttentionCall : torch::CustomClassHolder {
-  AttentionCall(Rows r, HeadRange h, AttentionPattern p, AttentionBackend b, AttentionStash* s)
-      : rows(std::move(r)), heads(h), pattern(std::move(p)), backend(b), stash(s) {}
+  AttentionCall(Rows r, HeadRange h, const SharedPattern& p, AttentionBackend b, AttentionStash* s)
+      : rows(std::move(r)), heads(h), pattern(p), backend(b), stash(s) {}
   Rows rows;
   HeadRange heads;
-  AttentionPattern pattern;
+  SharedPattern pattern;
   AttentionBackend backend;
   AttentionStash* stash;  // during the forward only
 };
@@ -61,7 +61,7 @@ struct LocalAttention : torch::autograd::Function<LocalAttention> {
 
 AttentionCore local_attention(AttentionBackend backend) {
   return [backend](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const HeadRange& heads,
-                   const AttentionPattern& pattern, AttentionStash* stash) {
+                   const SharedPattern& pattern, AttentionStash* stash) {
     const Rows rows = {{0, q.size(1)}};
     return LocalAttention::apply(q, k, v,
                                  c10::make_intrusive<AttentionCall>(rows, heads, pattern, backend, stash));
@@ -80,7 +80,7 @@ int64_t AttentionStash::bytes() const {
   return total;
 }
 
-at::Tensor Attention::forward(const at::Tensor& x, const RopeTables& rope, const AttentionPattern& pattern,
+at::Tensor Attention::forward(const at::Tensor& x, const RopeTables& rope, const SharedPattern& pattern,
                               AttentionStash* stash) {
   ITHACA_CHECK(core, q_proj.weight.name, ": the attention has no core");
   const int64_t batch = x.size(0), length = x.size(1);

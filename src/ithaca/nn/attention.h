@@ -35,31 +35,32 @@ struct AttentionStash {
 
 // How rows meet each other: q [B, S, H, D], k and v [B, S, K, D] (this process's rows, `heads` = the heads in
 // these tensors) -> out [B, S, H, D]; differentiable. Made from any callable of that form, with or without the
-// stash as last argument (null: none).
+// stash as last argument (null: none); it may take the pattern as a SharedPattern, to keep it, or as an
+// AttentionPattern.
 class AttentionCore {
  public:
   AttentionCore() = default;
   template <class F>
   requires(!std::same_as<std::remove_cvref_t<F>, AttentionCore>) AttentionCore(F call) {
     if constexpr (std::invocable<F&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                 const HeadRange&, const AttentionPattern&, AttentionStash*>) {
+                                 const HeadRange&, const SharedPattern&, AttentionStash*>) {
       call_ = std::move(call);
     } else {
       call_ = [call = std::move(call)](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                       const HeadRange& heads, const AttentionPattern& pattern,
+                                       const HeadRange& heads, const SharedPattern& pattern,
                                        AttentionStash*) { return call(q, k, v, heads, pattern); };
     }
   }
 
   at::Tensor operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const HeadRange& heads,
-                        const AttentionPattern& pattern, AttentionStash* stash = nullptr) const {
+                        const SharedPattern& pattern, AttentionStash* stash = nullptr) const {
     return call_(q, k, v, heads, pattern, stash);
   }
   explicit operator bool() const { return static_cast<bool>(call_); }
 
  private:
   std::function<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const HeadRange&,
-                           const AttentionPattern&, AttentionStash*)>
+                           const SharedPattern&, AttentionStash*)>
       call_;
 };
 
@@ -73,7 +74,7 @@ struct Attention {
   AttentionCore core;
 
   // x [B, S, C] -> [B, S, C]. Undefined rope tables: no rotary embedding (ALiBi).
-  at::Tensor forward(const at::Tensor& x, const RopeTables& rope, const AttentionPattern& pattern,
+  at::Tensor forward(const at::Tensor& x, const RopeTables& rope, const SharedPattern& pattern,
                      AttentionStash* stash = nullptr);
 };
 

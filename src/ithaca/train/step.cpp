@@ -76,18 +76,13 @@ double sum_of_squared_lengths(const Batch& batch) {
 
 }  // namespace
 
-int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh,
-                             const ParameterShards& shards, const std::vector<Batch>& micro_batches) {
-  int64_t bytes = shards.step_bytes() +
-                  all_reduce_cost(mesh.world().size(), mesh.world().rank(), kTotals, sizeof(double)).bytes;
-  for (const Batch& batch : micro_batches)
-    if (batch.input_ids.numel() > 0)
-      bytes += predicted_attention_bytes(decoder, plan, mesh.sequence().rank(), batch);
-  return bytes;
+int64_t predicted_step_bytes(DeviceMesh& mesh, const ParameterShards& shards) {
+  return shards.step_bytes() +
+         all_reduce_cost(mesh.world().size(), mesh.world().rank(), kTotals, sizeof(double)).bytes;
 }
 
-StepTotals train_step(Decoder& decoder, ParameterShards& shards, Optimizer& optimizer, DeviceMesh& mesh,
-                      const std::vector<Batch>& micro_batches, double learning_rate,
+StepTotals train_step(Decoder& decoder, PlanCache& plans, ParameterShards& shards, Optimizer& optimizer,
+                      DeviceMesh& mesh, const std::vector<Batch>& micro_batches, double learning_rate,
                       const StepOptions& options) {
   Communicator& sequence = mesh.sequence();
   StepTotals mine;
@@ -97,7 +92,7 @@ StepTotals train_step(Decoder& decoder, ParameterShards& shards, Optimizer& opti
     // The end of an epoch may leave nothing for a replica; its whole sequence group skips.
     if (batch.input_ids.numel() == 0) continue;
     const SequenceShard shard =
-        shard_batch(batch, sequence_grid(mesh.degrees()), sequence.rank(), decoder.pattern);
+        shard_planned(batch, decoder, sequence_grid(mesh.degrees()), sequence.rank(), plans, options.planned);
     const at::Tensor loss = decoder.loss_sum(shard.input, shard.labels);
     mine.seconds.forward += watch.lap();
     torch::autograd::backward({loss}, {});

@@ -11,6 +11,7 @@
 #include "ithaca/models/decoder.h"
 #include "ithaca/optim/optimizer.h"
 #include "ithaca/parallel/plan.h"
+#include "ithaca/parallel/sequence/batch_plan.h"
 #include "ithaca/parallel/zero/shards.h"
 
 namespace ithaca {
@@ -37,18 +38,19 @@ struct StepOptions {
   double max_grad_norm = 1.0;            // 0: no clipping
   std::function<void(double)> progress;  // told the fraction of the step that is done; may be empty
   std::function<bool()> stop_requested;  // asked once, when the gradients are there; may be empty
+  std::function<void(const BatchPlan&)> planned =
+      {};  // told the plan of each micro-batch with rows; may be empty
 };
 
-// Bytes that this rank sends in one train_step over `micro_batches`, by the formulas of docs/architecture.md
-// ("Bytes").
-int64_t predicted_step_bytes(const Decoder& decoder, const ParallelPlan& plan, DeviceMesh& mesh,
-                             const ParameterShards& shards, const std::vector<Batch>& micro_batches);
+// Bytes that this rank sends in one train_step, by the formulas of docs/architecture.md ("Bytes"), attention's
+// (predicted_attention_bytes of its micro-batches) apart.
+int64_t predicted_step_bytes(DeviceMesh& mesh, const ParameterShards& shards);
 
 // `shards` hold the decoder's parameters over mesh.sequence_data(), their gradients zero on entry and on
-// return; `optimizer` was made from their entries. Collective over the mesh. Throws NumericsError on every
+// return; `optimizer` was made from their entries, `plans` by apply_parallelism. Collective over the mesh. Throws NumericsError on every
 // rank, before the update, when a loss or gradient is not finite.
-StepTotals train_step(Decoder& decoder, ParameterShards& shards, Optimizer& optimizer, DeviceMesh& mesh,
-                      const std::vector<Batch>& micro_batches, double learning_rate,
+StepTotals train_step(Decoder& decoder, PlanCache& plans, ParameterShards& shards, Optimizer& optimizer,
+                      DeviceMesh& mesh, const std::vector<Batch>& micro_batches, double learning_rate,
                       const StepOptions& options);
 
 }  // namespace ithaca

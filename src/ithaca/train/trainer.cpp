@@ -69,6 +69,7 @@ class Trainer {
   DeviceMesh mesh_;
   Tokenizer tokenizer_;
   std::unique_ptr<Decoder> decoder_;
+  std::shared_ptr<PlanCache> plans_;
   Dataset data_;
   std::optional<Dataset> eval_data_;
   Sampler sampler_;
@@ -138,7 +139,7 @@ Trainer::Trainer(const TrainContext& context)
                 .shuffle = !settings_.disable_shuffling}) {
   if (!settings_.eval_file.empty())
     eval_data_ = open_data(context, settings_.eval_file, tokenizer_, decoder_->config.vocab_size, false);
-  apply_parallelism(*decoder_, plan_, mesh_);
+  plans_ = apply_parallelism(*decoder_, plan_, mesh_);
   shards_ = std::make_unique<ParameterShards>(decoder_->parameters(), mesh_.sequence_data(),
                                               plan_.activation_checkpoint != CheckpointMode::kNone);
   optimizer_ = std::make_unique<Optimizer>(optimizer_options(settings_), shards_->entries());
@@ -217,15 +218,18 @@ void Trainer::train_one_step() {
           fraction * static_cast<double>(layer_runs * settings_.gradient_accumulation_steps));
       report_->tick(fraction);
     };
-  const StepTotals totals =
-      train_step(*decoder_, *shards_, *optimizer_, mesh_, batches, learning_rate, options);
-  layout_.bytes_sent_per_step = mesh_.bytes_sent() - sent_before;
-  layout_.bytes_predicted_per_step = predicted_step_bytes(*decoder_, plan_, mesh_, *shards_, batches);
-  for (const Batch& batch : batches) {
+  layout_.bytes_predicted_per_step = predicted_step_bytes(mesh_, *shards_);
+  imbalance_sum_ += 1;  // of micro-batches without rows too
+  options.planned = [&](const BatchPlan& batch) {
+    layout_.bytes_predicted_per_step +=
+        predicted_attention_bytes(*decoder_, plan_, mesh_.sequence().rank(), batch);
     const double imbalance = attention_imbalance(*decoder_, plan_, batch);
-    imbalance_sum_ += imbalance / static_cast<double>(batches.size());
+    imbalance_sum_ += (imbalance - 1) / static_cast<double>(batches.size());
     layout_.largest_imbalance = std::max(layout_.largest_imbalance, imbalance);
-  }
+  };
+  const StepTotals totals =
+      train_step(*decoder_, *plans_, *shards_, *optimizer_, mesh_, batches, learning_rate, options);
+  layout_.bytes_sent_per_step = mesh_.bytes_sent() - sent_before;
 
   samples_ += static_cast<int64_t>(sampler_.step(state_.step).size());
   state_.step += 1;

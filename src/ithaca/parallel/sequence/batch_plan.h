@@ -29,33 +29,39 @@ void for_each_common(const RowSet& a, const RowSet& b, F f) {
 // Batch rows that are computed in one call: all, or, where rows or documents differ, one.
 struct BatchSlice {
   int64_t begin = 0, count = 0;
-  AttentionPattern pattern;  // of these batch rows
+  SharedPattern pattern;     // of these batch rows
   std::vector<RowSet> rows;  // by ring rank
 };
 
 struct BatchPlan {
-  BatchPlan(int ulysses, int ring, int inner_ring, const AttentionPattern& pattern, int64_t batch);
+  BatchPlan(int ulysses, int ring, int inner_ring, const SharedPattern& pattern, int64_t batch);
 
   // Bytes a row of K and V, and of dK and dV, cost on the way; the direction of the ring that sends less.
   const RingRoutes& routes(int64_t key_value_bytes, int64_t sum_bytes) const;
 
-  SequenceLayout layout;
+  int64_t batch = 0;
+  SharedPattern pattern;  // of all batch rows
+  SequenceLayout layout;  // of a grid with ulysses_inner
   std::vector<BatchSlice> slices;
   RingRoutes up, down;  // sets by slice; blocks go to rank + 1, to rank - 1
+
+ private:
+  RouteRows sent_up_, sent_down_;  // by all ranks
 };
 
-// The plan of the last batch, kept for the next layer.
+// The plan of the last batch: whoever needs one, of the layers and of those who cut and report the batch, asks here.
 class PlanCache {
  public:
   PlanCache(int ulysses, int ring, int inner_ring)
       : ulysses_(ulysses), ring_(ring), inner_ring_(inner_ring) {}
-  std::shared_ptr<const BatchPlan> get(const AttentionPattern& pattern, int64_t batch);
+  std::shared_ptr<const BatchPlan> get(const SharedPattern& pattern, int64_t batch);
+  int64_t plans_made() const { return made_; }
 
  private:
   int ulysses_, ring_, inner_ring_;
-  AttentionPattern pattern_;
-  int64_t batch_ = -1;
+  SharedPattern pattern_;  // as last asked for: the next layer brings the same object
   std::shared_ptr<const BatchPlan> plan_;
+  int64_t made_ = 0;
 };
 
 }  // namespace ithaca

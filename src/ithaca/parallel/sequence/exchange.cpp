@@ -47,10 +47,17 @@ void unpack(const at::Tensor& buffer, int64_t offset, at::Tensor& piece) {
 
 Exchange::Exchange(Communicator& group) : group_(group), outgoing_(group.size()), incoming_(group.size()) {}
 
+void Exchange::meet(const at::Tensor& piece) {
+  if (!device_) device_ = piece.device();
+  ITHACA_CHECK(*device_ == piece.device(), "a piece on ", piece.device(), " among pieces on ", *device_);
+}
+
 void Exchange::send(int to, at::Tensor piece) {
+  meet(piece);
   outgoing_[to].push_back(std::move(piece));
 }
 void Exchange::receive(int from, at::Tensor piece) {
+  meet(piece);
   incoming_[from].push_back(std::move(piece));
 }
 
@@ -68,16 +75,14 @@ void Exchange::start() {
 
   std::vector<int64_t> in_counts, out_counts;
   int64_t in_bytes = 0, out_bytes = 0;
-  at::Device device = at::kCPU;
   for (int j = 0; j < group_.size(); ++j) {
     in_counts.push_back(bytes_of(outgoing_[j]));
     out_counts.push_back(bytes_of(incoming_[j]));
     in_bytes += in_counts.back();
     out_bytes += out_counts.back();
-    for (const at::Tensor& piece : outgoing_[j]) device = piece.device();
-    for (const at::Tensor& piece : incoming_[j]) device = piece.device();
   }
-  const auto options = at::TensorOptions().dtype(at::kByte).device(device);
+  ITHACA_CHECK(device_, "an exchange without a piece");
+  const auto options = at::TensorOptions().dtype(at::kByte).device(*device_);
   input_ = at::empty({in_bytes}, options);
   output_ = at::empty({out_bytes}, options);
   int64_t offset = 0;

@@ -3,6 +3,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -16,7 +17,8 @@ class Exchange {
 
   // Pieces for and from each rank, in the order in which they travel: what rank a sends to b must agree in
   // number, dtype and size with what b receives from a. Views are read and written in run(). Pieces for the
-  // own rank are copied, not sent.
+  // own rank are copied, not sent. All pieces lie on one device, on which they are packed too; a rank that has nothing to
+  // send or to receive names it by a piece without elements.
   void send(int to, at::Tensor piece);
   void receive(int from, at::Tensor piece);
 
@@ -29,7 +31,10 @@ class Exchange {
 
  private:
   Communicator& group_;
+  void meet(const at::Tensor& piece);
+
   std::vector<std::vector<at::Tensor>> outgoing_, incoming_;  // by rank
+  std::optional<at::Device> device_;                          // of the pieces
   at::Tensor input_, output_;
   WorkPtr work_;
 };

@@ -34,12 +34,14 @@ std::vector<int64_t> contiguous_split(int64_t length, int ranks) {
 PairRules pair_rules(const AttentionPattern& pattern) {
   PairRules rules;
   rules.zigzag = pattern.causal && pattern.window == 0;
-  rules.block = pattern.sparse.enabled() ? pattern.sparse.block : 0;
   rules.pairs = [&pattern](Share q, Share k) {
     return allowed_pairs(pattern, q.begin, q.begin + q.count, k.begin, k.begin + k.count);
   };
-  rules.any = [&pattern](Share q, Share k) {
-    return reach(pattern, q.begin, q.begin + q.count, k.begin, k.begin + k.count) != Reach::kNone;
+  rules.seen = [&pattern](Share q, Share k) {
+    RowSet keys;
+    for (const RowRun run : seen_keys(pattern, q.begin, q.begin + q.count, k.begin, k.begin + k.count))
+      keys.push_back({run.start, run.length});
+    return keys;
   };
   return rules;
 }
@@ -135,14 +137,24 @@ at::Tensor unshard(const at::Tensor& local, const SequenceLayout& layout, Commun
   return full.contiguous();
 }
 
+SharedPattern pattern_of_batch(const AttentionPattern& pattern, const Batch& batch) {
+  AttentionPattern own = pattern;
+  own.documents = batch.documents;
+  own.sequence_length = batch.input_ids.size(1);
+  return own;
+}
+
 SequenceShard shard_batch(const Batch& batch, const SequenceGrid& grid, int rank,
                           const AttentionPattern& pattern) {
-  const int64_t length = batch.input_ids.size(1);
+  const SharedPattern own = pattern_of_batch(pattern, batch);
+  return shard_batch(batch, own, SequenceLayout(grid, own, batch.input_ids.size(0), own->sequence_length),
+                     rank);
+}
+
+SequenceShard shard_batch(const Batch& batch, const SharedPattern& pattern, const SequenceLayout& layout,
+                          int rank) {
   SequenceShard part;
   part.input.pattern = pattern;
-  part.input.pattern.documents = batch.documents;
-  part.input.pattern.sequence_length = length;
-  const SequenceLayout layout(grid, part.input.pattern, batch.input_ids.size(0), length);
   part.input.input_ids = shard(batch.input_ids, layout, rank);
   part.input.position_ids = shard(batch.position_ids, layout, rank);
   part.labels = shard(batch.labels, layout, rank);

@@ -72,5 +72,9 @@ struct SequenceShard {
 // `pattern`: causal, window, sparse blocks and slopes of the run; documents and length are those of the batch.
 SequenceShard shard_batch(const Batch& batch, const SequenceGrid& grid, int rank,
                           const AttentionPattern& pattern);
+// The same in two steps, for who has a plan of the batch (batch_plan.h).
+SharedPattern pattern_of_batch(const AttentionPattern& pattern, const Batch& batch);
+SequenceShard shard_batch(const Batch& batch, const SharedPattern& pattern, const SequenceLayout& layout,
+                          int rank);
 
 }  // namespace ithaca

@@ -9,6 +9,7 @@
 #include "ithaca/base/error.h"
 #include "ithaca/comm/communicator.h"
 #include "ithaca/nn/parameter.h"
+#include "ithaca/parallel/sequence/batch_plan.h"
 #include "ithaca/parallel/sequence/gather_kv.h"
 #include "ithaca/parallel/sequence/ring.h"
 #include "ithaca/parallel/sequence/ulysses.h"
@@ -270,16 +271,17 @@ class SequenceAttention : public Function<SequenceAttention> {
   }
 };
 
-AttentionCore make_core(const Groups& groups, const SequenceAttentionOptions& options) {
+AttentionCore make_core(const Groups& groups, const SequenceAttentionOptions& options,
+                        std::shared_ptr<PlanCache> cache = nullptr) {
   const int ring = groups.ring_size(), inner = options.cp_window_size;
   if (inner < 1 || ring % inner != 0 || (inner > 1 && inner == ring))
     throw UserError(str("cp_window_size ", inner, " does not fit a ring of ", ring,
                         " ranks; choose a divisor of it that is smaller"));
   if (options.ulysses_chunks < 1)
     throw UserError(str("ulysses_chunks is ", options.ulysses_chunks, "; it must be at least 1"));
-  const auto cache = std::make_shared<PlanCache>(groups.ulysses_size(), ring, inner);
+  if (!cache) cache = std::make_shared<PlanCache>(groups.ulysses_size(), ring, inner);
   return [groups, options, cache](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                  const HeadRange& heads, const AttentionPattern& pattern,
+                                  const HeadRange& heads, const SharedPattern& pattern,
                                   AttentionStash* stash) {
     auto call = c10::make_intrusive<Call>();
     call->groups = groups;
@@ -303,6 +305,12 @@ AttentionCore sequence_attention(Communicator& ulysses, Communicator& ring,
                                  const SequenceAttentionOptions& options) {
   if (ulysses.size() == 1 && ring.size() == 1) return local_attention(options.backend);
   return make_core({&ulysses, &ring}, options);
+}
+
+AttentionCore sequence_attention(Communicator& ulysses, Communicator& ring,
+                                 const SequenceAttentionOptions& options, std::shared_ptr<PlanCache> plans) {
+  if (ulysses.size() == 1 && ring.size() == 1) return local_attention(options.backend);
+  return make_core({&ulysses, &ring}, options, std::move(plans));
 }
 
 AttentionCore ring_attention(Communicator& ring, const SequenceAttentionOptions& options) {

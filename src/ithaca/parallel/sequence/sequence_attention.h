@@ -2,12 +2,15 @@
 // attention (Liu et al. 2023, arXiv 2310.01889) or all-gathered K and V over the other; both at once are the
 // hybrid (USP, Fang & Zhao 2024, arXiv 2405.07719). A group of one on either axis does nothing there.
 #pragma once
+#include <memory>
+
 #include "ithaca/kernels/attention_block.h"
 #include "ithaca/nn/attention.h"
 
 namespace ithaca {
 
 class Communicator;
+class PlanCache;
 
 enum class RingMethod {
   kRing,         // K and V go from rank to rank while attention is computed (ring.h)
@@ -30,6 +33,9 @@ struct SequenceAttentionOptions {
 // by the layer anyway). Otherwise out is held in both layouts.
 AttentionCore sequence_attention(Communicator& ulysses, Communicator& ring,
                                  const SequenceAttentionOptions& options);
+// The same with the plans of a cache that others ask too; of these groups and options' cp_window_size.
+AttentionCore sequence_attention(Communicator& ulysses, Communicator& ring,
+                                 const SequenceAttentionOptions& options, std::shared_ptr<PlanCache> plans);
 // The same over a ring alone.
 AttentionCore ring_attention(Communicator& ring, const SequenceAttentionOptions& options);
 
