@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "ithaca/base/cpu.h"
 #include "ithaca/config/attention_settings.h"
 #include "ithaca/config/sequence_load.h"
 #include "ithaca/config/sequence_plan.h"
@@ -57,7 +58,11 @@ void print_line(const char* name, const std::string& value) {
   std::printf("  %-14s %s\n", name, value.c_str());
 }
 
-std::string kernel_text(const Settings& s) {
+std::string kernel_text(const Settings& s, const ModelConfig& model) {
+  const bool plain =
+      sliding_window_of(s, model) == 0 && !uses_alibi(s, model) && s.sparse_attention_mode == "dense";
+  if (s.attention == "auto" && s.bf16 && plain && choose_cpu().aten_bf16_attention)
+    return "aten (auto on this CPU, whose AMX multiplies bf16)";
   const bool own = s.attention == "auto" || s.attention == "flash";
   return own ? str("ithaca (", s.attention, " on the CPU)") : s.attention;
 }
@@ -97,17 +102,16 @@ void print_ranks(const Settings& s, const ModelConfig& model, const SequencePlan
   std::vector<std::vector<std::string>> lines = {{"rank", "ring", "ulysses", "tokens", "", "query heads",
                                                   "kv heads", "work", "sent forward", "backward",
                                                   "in a step"}};
-  int64_t total = 0;
+  double total = 0;
   for (const RankLoad& load : loads) total += load.pairs;
   for (std::size_t rank = 0; rank < std::min(loads.size(), kMaxRows); ++rank) {
     const RankLoad& load = loads[rank];
-    lines.push_back(
-        {std::to_string(rank), std::to_string(load.ring_index), std::to_string(load.ulysses_index),
-         std::to_string(count_of(load.rows)), ranges(load.rows), range(load.q_heads), range(load.kv_heads),
-         decimal(100.0 * static_cast<double>(load.pairs) / static_cast<double>(std::max<int64_t>(1, total)),
-                 "%.2f %%"),
-         ring_known ? megabytes(load.forward) : "-", ring_known ? megabytes(load.backward) : "-",
-         ring_known ? megabytes(step_bytes(s, model, load)) : "-"});
+    lines.push_back({std::to_string(rank), std::to_string(load.ring_index),
+                     std::to_string(load.ulysses_index), std::to_string(count_of(load.rows)),
+                     ranges(load.rows), range(load.q_heads), range(load.kv_heads),
+                     decimal(100.0 * load.pairs / std::max(1.0, total), "%.2f %%"),
+                     ring_known ? megabytes(load.forward) : "-", ring_known ? megabytes(load.backward) : "-",
+                     ring_known ? megabytes(step_bytes(s, model, load)) : "-"});
   }
   std::printf(
       "\n  what each rank of a sequence holds, its share of attention's work, and what it sends for "
@@ -157,7 +161,7 @@ std::string megabytes(int64_t bytes) {
 }
 
 void print_attention_layout(const Settings& s, const ModelConfig& model, int64_t ranks_per_node) {
-  print_line("attention", str(kernel_text(s), "; ", pattern_text(s, model)));
+  print_line("attention", str(kernel_text(s, model), "; ", pattern_text(s, model)));
   if (s.sequence_parallel_size == 1) return;
   const SequencePlan plan = plan_sequence(s, model, ranks_per_node);
   print_line("method", str(plan.title(), ": ", plan.reason));

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "cli/commands.h"
+#include "ithaca/base/cpu.h"
 #include "ithaca/base/error.h"
 #include "ithaca/base/limits.h"
 #include "ithaca/launch/environment.h"
@@ -73,6 +74,16 @@ std::string files() {
   return text;
 }
 
+std::string vector_code() {
+  try {
+    const CpuChoice choice = choose_cpu();
+    return str(cpu_tier_name(choice.tier), "; attention auto takes ",
+               choice.aten_bf16_attention ? "ATen's kernel for bf16 (AMX), else our own" : "our own kernel");
+  } catch (const UserError& error) {
+    return str("not usable: ", error.what());
+  }
+}
+
 std::string launcher() {
   try {
     const RankEnvironment found = read_rank_environment();
@@ -104,13 +115,14 @@ int run_env(const Words& words) {
   line("system", str(system.sysname, " ", system.release, " ", system.machine));
   line("processor", proc_value("/proc/cpuinfo", "model name"));
   line("features", cpu_features());
+  line("vector code", vector_code());
   line("cores", cores());
   line("memory", memory());
   line("files", files());
   line("nvidia driver", nvidia_driver());
   line("launcher", launcher());
   for (const char* name : {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ATEN_CPU_CAPABILITY",
-                           "CUDA_VISIBLE_DEVICES"})
+                           "ITHACA_CPU_TIER", "CUDA_VISIBLE_DEVICES"})
     if (const char* value = std::getenv(name)) line(name, value);
   return kDone;
 }

@@ -137,6 +137,16 @@ void head_aten(benchmark::State& state) {
   });
 }
 
+// Large vocabularies, hidden 1,024: dweight is read and written once a tile.
+void head_large(benchmark::State& state) {
+  const int64_t n = state.range(0), hidden = 1024, vocabulary = state.range(2);
+  const at::Tensor h = normal({n, hidden}, dtype_of(state)),
+                   w = normal({vocabulary, hidden}, dtype_of(state)) * 0.04,
+                   labels = at::randint(vocabulary, {n}, at::kLong);
+  const at::Tensor dw = at::zeros({vocabulary, hidden}, at::kFloat);
+  loop(state, [&] { benchmark::DoNotOptimize(linear_cross_entropy_with_grad(h, w, labels, dw)); });
+}
+
 struct Heads {
   at::Tensor q, k, v;
   explicit Heads(const benchmark::State& state)
@@ -187,6 +197,10 @@ ITHACA_BENCH(swiglu_backward_aten);
 ITHACA_SLOW_BENCH(head_ithaca);
 ITHACA_SLOW_BENCH(head_three_gemms);
 ITHACA_SLOW_BENCH(head_aten);
+BENCHMARK(head_large)
+    ->ArgsProduct({{1024}, {0, 1}, {32768, 131072}})
+    ->Unit(benchmark::kMillisecond)
+    ->Iterations(1);
 ITHACA_BENCH(attention_ithaca);
 ITHACA_BENCH(attention_aten);
 ITHACA_BENCH(attention_backward_ithaca);

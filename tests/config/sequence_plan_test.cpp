@@ -233,7 +233,8 @@ TEST(SequenceLoad, PartsMakeTheWhole) {
     const SequencePlan plan = plan_sequence(settings, model, 4);
     const std::vector<RankLoad> loads = sequence_loads(plan, settings, model);
     ASSERT_EQ(loads.size(), 4u);
-    int64_t tokens = 0, pairs = 0;
+    int64_t tokens = 0;
+    double pairs = 0;
     RowSet rows;
     for (const RankLoad& load : loads) {
       tokens += count_of(load.rows);
@@ -242,11 +243,46 @@ TEST(SequenceLoad, PartsMakeTheWhole) {
     }
     EXPECT_EQ(tokens, 1001) << plan.title();
     EXPECT_EQ(rows, (RowSet{{0, 1001}})) << plan.title();
-    EXPECT_EQ(pairs, dense_rules(settings.causal, std::max<int64_t>(0, settings.sliding_window))
-                             .pairs({0, 1001}, {0, 1001}) *
-                         one.q);
+    EXPECT_EQ(pairs,
+              static_cast<double>(dense_rules(settings.causal, std::max<int64_t>(0, settings.sliding_window))
+                                      .pairs({0, 1001}, {0, 1001}) *
+                                  one.q));
     EXPECT_GE(imbalance(loads), 1.0);
   }
+}
+
+// 2^30 tokens and 64 heads: 2^65 pairs. Windows beyond all tokens are none.
+TEST(SequenceLoad, TheLongestRowsDoNotOverflow) {
+  const ModelConfig model = model_of(64, 64, 128);
+  const double tokens = 0x1p30, all = tokens * (tokens + 1) / 2 * 64;
+  int64_t ranks = 0;
+  for (const Words& more :
+       std::vector<Words>{{"--ulysses_degree", "64"},
+                          {"--ulysses_degree", "1"},
+                          {"--ulysses_degree", "8"},
+                          {"--sequence_parallel_method", "kv_allgather"},
+                          {"--ulysses_degree", "8", "--causal", "false"},
+                          {"--ulysses_degree", "8", "--sliding_window", "1152921504606846976"}}) {
+    Words words = {"--sequence_parallel_size", "64", "--cutoff_len", "1073741824"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Settings settings = settings_of(words);
+    const SequencePlan plan = plan_sequence(settings, model, 64);
+    double pairs = 0;
+    for (const RankLoad& load : sequence_loads(plan, settings, model)) {
+      pairs += load.pairs;
+      EXPECT_GT(load.pairs, 0) << plan.title();
+      EXPECT_GT(load.forward, 0) << plan.title();
+      // 2^24 rows of 64 heads, K and V to 63 others in float32 and their gradients back: far below 2^63
+      EXPECT_GT(load.backward, 0) << plan.title();
+      EXPECT_LT(load.backward, int64_t{1} << 50) << plan.title();
+      ++ranks;
+    }
+    EXPECT_NEAR(pairs, settings.causal ? all : tokens * tokens * 64, 1e-9 * all) << plan.title();
+    EXPECT_NEAR(imbalance(sequence_loads(plan, settings, model)), 1, 1e-6) << plan.title();
+    const double seconds = estimated_attention_seconds(plan, settings, model, 64);
+    EXPECT_TRUE(seconds > 1e6 && seconds < 1e12) << seconds;
+  }
+  EXPECT_EQ(ranks, 6 * 64);
 }
 
 // The same bytes as the run's own arithmetic, which looks at one rank at a time.

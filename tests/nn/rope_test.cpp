@@ -4,7 +4,9 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/pow.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -31,6 +33,34 @@ TEST(RopeTables, DefaultIsTheFormula) {
       EXPECT_NEAR(tables.sin[0][position][pair].item<double>(), std::sin(angle), 1e-5);
     }
   }
+}
+
+// float32 has no position 2^24 + 1.
+TEST(RopeTables, LatePositionsStayApartAndRight) {
+  RopeConfig config;
+  config.theta = 500000.0;
+  constexpr int64_t kHeadDim = 64, kFirst = int64_t{1} << 24, kEnd = int64_t{1} << 30;
+  const std::vector<int64_t> at{0,          1,          4095,        kFirst - 1, kFirst,
+                                kFirst + 1, kFirst + 3, 123'456'789, kEnd - 2,   kEnd - 1};
+  const at::Tensor ids = at::tensor(at, at::kLong).unsqueeze(0);
+  // The frequencies are float32's, as at any other length.
+  const at::Tensor exponents = at::arange(0, kHeadDim, 2, at::kFloat).div(static_cast<double>(kHeadDim));
+  const at::Tensor frequency = at::pow(config.theta, exponents).reciprocal().to(at::kDouble);
+  for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
+    const RopeTables tables = rope_tables(config, kHeadDim, ids, kEnd, dtype);
+    const double tolerance = dtype == at::kFloat ? 1e-7 : 1e-9;
+    for (std::size_t i = 0; i < at.size(); ++i)
+      for (int64_t pair = 0; pair < kHeadDim / 2; ++pair) {
+        const long double angle =
+            static_cast<long double>(at[i]) * static_cast<long double>(frequency[pair].item<double>());
+        const auto row = static_cast<int64_t>(i);
+        EXPECT_NEAR(tables.cos[0][row][pair].item<double>(), static_cast<double>(std::cos(angle)), tolerance);
+        EXPECT_NEAR(tables.sin[0][row][pair].item<double>(), static_cast<double>(std::sin(angle)), tolerance);
+      }
+  }
+  // The rows at hand may be late though their length was not said.
+  const RopeTables said = rope_tables(config, kHeadDim, ids, kEnd, at::kFloat);
+  EXPECT_TRUE(rope_tables(config, kHeadDim, ids, 1, at::kFloat).sin.equal(said.sin));
 }
 
 TEST(RopeTables, FollowThePositionsHandedIn) {

@@ -34,11 +34,9 @@ struct Loads {
   }
 
   void find_ways() {
-    const auto routes = [&](int direction) {
-      return ring_routes({ring_rows_of}, settings.cutoff_len, {}, rules, static_cast<int>(plan.inner_ring),
-                         direction);
-    };
-    const RingRoutes up = routes(1), down = routes(-1);
+    const RingNeeds needs = ring_needs({ring_rows_of}, settings.cutoff_len, {}, rules);
+    const int inner = static_cast<int>(plan.inner_ring);
+    const RingRoutes up = ring_routes(needs, inner, 1), down = ring_routes(needs, inner, -1);
     const auto cheaper = [&](bool backward) {
       const bool turn = plan.method != SequenceMethod::kKvAllgather &&
                         ring_bytes(rows_sent(down, -1), backward) < ring_bytes(rows_sent(up, -1), backward);
@@ -89,7 +87,8 @@ struct Loads {
     load.rows = slice_of(rows, part.begin, part.count);
     load.q_heads = even_split(model.num_attention_heads, plan.ulysses, load.ulysses_index);
     load.kv_heads = kv_heads_of(load.q_heads, model.num_attention_heads, model.num_key_value_heads);
-    load.pairs = attention_pairs(rows, settings.cutoff_len, {}, rules) * load.q_heads.count;
+    load.pairs = static_cast<double>(attention_pairs(rows, settings.cutoff_len, {}, rules)) *
+                 static_cast<double>(load.q_heads.count);
     add_ulysses(load);
     add_ring(load);
     return load;
@@ -109,14 +108,12 @@ std::vector<RankLoad> sequence_loads(const SequencePlan& plan, const Settings& s
 }
 
 double imbalance(const std::vector<RankLoad>& loads) {
-  int64_t most = 0, total = 0;
+  double most = 0, total = 0;
   for (const RankLoad& load : loads) {
     most = std::max(most, load.pairs);
     total += load.pairs;
   }
-  return total == 0
-             ? 1
-             : static_cast<double>(most) * static_cast<double>(loads.size()) / static_cast<double>(total);
+  return total == 0 ? 1 : most * static_cast<double>(loads.size()) / total;
 }
 
 }  // namespace ithaca

@@ -11,9 +11,9 @@ namespace ithaca {
 
 struct RankLoad {
   int64_t ring_index = 0, ulysses_index = 0;
-  RowSet rows;                        // tokens that it holds
-  Share q_heads, kv_heads;            // that it computes
-  int64_t pairs = 0;                  // of query, key and head, in one row: its attention work
+  RowSet rows;              // tokens that it holds
+  Share q_heads, kv_heads;  // that it computes
+  double pairs = 0;  // of query, key and head, in one row: its attention work; beyond int64 at 2^30 tokens
   int64_t forward = 0, backward = 0;  // bytes that it sends in one layer and micro-batch
   int64_t repeated = 0;               // of `forward`, once more under gradient_checkpointing full
 };

@@ -27,8 +27,7 @@ namespace ithaca {
 namespace {
 
 constexpr int64_t kNoLabel = -100;
-constexpr int64_t kVocabularyBlock =
-    2048;  // rows of dweight summed at a time where the GEMM cannot add: a block stays in the cache
+constexpr int64_t kTileBytes = int64_t{32} << 20, kDweightShare = 8;
 
 void check(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels, int64_t tile_bytes) {
   ITHACA_CHECK(
@@ -41,7 +40,7 @@ void check(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
                    labels.device() == hidden.device(),
                "labels ", labels.sizes(), " ", labels.scalar_type(), " for hidden ", hidden.sizes(),
                ", expected int64 on its device");
-  ITHACA_CHECK(tile_bytes > 0, "tile_bytes ", tile_bytes);
+  ITHACA_CHECK(tile_bytes >= 0, "tile_bytes ", tile_bytes);
   const at::Tensor outside =
       labels.ne(kNoLabel).logical_and(labels.lt(0).logical_or(labels.ge(weight.size(0))));
   if (outside.any().item<bool>())
@@ -93,10 +92,10 @@ void add_weight_gradient(const at::Tensor& accumulator, const at::Tensor& dlogit
     add_matmul(accumulator, dlogits.t(), hidden);
     return;
   }
-  const int64_t v = accumulator.size(0), c = accumulator.size(1);
-  if (!scratch.defined()) scratch = at::empty({std::min(v, kVocabularyBlock), c}, hidden.options());
-  for (int64_t begin = 0; begin < v; begin += kVocabularyBlock) {
-    const int64_t rows = std::min(kVocabularyBlock, v - begin);
+  const int64_t v = accumulator.size(0), c = accumulator.size(1), block = rows_of_a_block(hidden, c);
+  if (!scratch.defined()) scratch = at::empty({std::min(v, block), c}, hidden.options());
+  for (int64_t begin = 0; begin < v; begin += block) {
+    const int64_t rows = std::min(block, v - begin);
     at::Tensor product = scratch.narrow(0, 0, rows);
     const at::Tensor target = accumulator.narrow(0, begin, rows);
     at::mm_out(product, dlogits.narrow(1, begin, rows).t(), hidden);
@@ -118,6 +117,7 @@ void add_weight_gradient(const at::Tensor& accumulator, const at::Tensor& dlogit
 at::Tensor run_tiles(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
                      const at::Tensor& dhidden, const at::Tensor& dweight, int64_t tile_bytes) {
   const int64_t n = hidden.size(0), v = weight.size(0);
+  if (tile_bytes == 0) tile_bytes = logits_tile_bytes(weight, dweight.defined());
   const int64_t most = std::clamp<int64_t>(tile_bytes / (v * hidden.element_size()), 1, n),
                 tiles = (n + most - 1) / most;
   const int64_t tile = (n + tiles - 1) / tiles;
@@ -144,6 +144,11 @@ at::Tensor run_tiles(const at::Tensor& hidden, const at::Tensor& weight, const a
 }
 
 }  // namespace
+
+int64_t logits_tile_bytes(const at::Tensor& weight, bool with_dweight) {
+  const int64_t element = static_cast<int64_t>(c10::elementSize(opmath_of(weight)));
+  return with_dweight ? std::max(kTileBytes, weight.numel() * element / kDweightShare) : kTileBytes;
+}
 
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& labels,
                                 int64_t tile_bytes) {

@@ -5,6 +5,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 
+#include <algorithm>
+
 #include "ithaca/base/error.h"
 
 namespace ithaca {
@@ -60,9 +62,18 @@ at::Tensor matmul_in(const at::Tensor& buffer, const at::Tensor& left, const at:
   return out;
 }
 
+int64_t rows_of_a_block(const at::Tensor& like, int64_t columns) {
+  constexpr int64_t kBlockBytes = int64_t{8} << 20, kLeastRows = 256;
+  return std::max(kLeastRows, kBlockBytes / std::max<int64_t>(1, columns * like.element_size()));
+}
+
 void add_matmul(const at::Tensor& sum, const at::Tensor& left, const at::Tensor& right) {
   if (takes_onednn(left, right)) {
-    sum.add_(onednn(left, right));
+    const int64_t rows = sum.size(0), block = rows_of_a_block(sum, sum.size(1));
+    for (int64_t begin = 0; begin < rows; begin += block) {
+      const int64_t n = std::min(block, rows - begin);
+      sum.narrow(0, begin, n).add_(onednn(left.narrow(0, begin, n), right));
+    }
   } else {
     sum.addmm_(left, right);
   }

@@ -25,6 +25,9 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+// Beyond, float32 has no two neighbouring positions apart.
+constexpr int64_t kFloatPositions = int64_t{1} << 24;
+
 struct Frequencies {
   at::Tensor inverse;    // [D/2] float32, radians a position
   double scaling = 1.0;  // of cos and sin
@@ -134,8 +137,11 @@ struct RotaryFunction : torch::autograd::Function<RotaryFunction> {
 RopeTables rope_tables(const RopeConfig& config, int64_t head_dim, const at::Tensor& position_ids,
                        int64_t sequence_length, at::ScalarType dtype) {
   const Frequencies f = frequencies(config, head_dim, sequence_length);
+  int64_t length = sequence_length;
+  if (position_ids.numel() > 0) length = std::max(length, position_ids.max().item<int64_t>() + 1);
+  const at::ScalarType exact = length <= kFloatPositions ? at::kFloat : at::kDouble;
   const at::Tensor angles =
-      position_ids.to(at::kFloat).unsqueeze(-1).mul(f.inverse.to(position_ids.device()));
+      position_ids.to(exact).unsqueeze(-1).mul(f.inverse.to(position_ids.device(), exact));
   return {angles.cos().mul(f.scaling).to(dtype), angles.sin().mul(f.scaling).to(dtype)};
 }
 
