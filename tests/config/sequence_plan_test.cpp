@@ -256,13 +256,12 @@ TEST(SequenceLoad, TheLongestRowsDoNotOverflow) {
   const ModelConfig model = model_of(64, 64, 128);
   const double tokens = 0x1p30, all = tokens * (tokens + 1) / 2 * 64;
   int64_t ranks = 0;
-  for (const Words& more :
-       std::vector<Words>{{"--ulysses_degree", "64"},
-                          {"--ulysses_degree", "1"},
-                          {"--ulysses_degree", "8"},
-                          {"--sequence_parallel_method", "kv_allgather"},
-                          {"--ulysses_degree", "8", "--causal", "false"},
-                          {"--ulysses_degree", "8", "--sliding_window", "1152921504606846976"}}) {
+  for (const Words& more : std::vector<Words>{{"--ulysses_degree", "64"},
+                                              {"--ulysses_degree", "1"},
+                                              {"--ulysses_degree", "8"},
+                                              {"--sequence_parallel_method", "kv_allgather"},
+                                              {"--ulysses_degree", "8", "--causal", "false"},
+                                              {"--ulysses_degree", "8", "--sliding_window", "1073741824"}}) {
     Words words = {"--sequence_parallel_size", "64", "--cutoff_len", "1073741824"};
     words.insert(words.end(), more.begin(), more.end());
     const Settings settings = settings_of(words);
@@ -278,7 +277,9 @@ TEST(SequenceLoad, TheLongestRowsDoNotOverflow) {
       ++ranks;
     }
     EXPECT_NEAR(pairs, settings.causal ? all : tokens * tokens * 64, 1e-9 * all) << plan.title();
-    EXPECT_NEAR(imbalance(sequence_loads(plan, settings, model)), 1, 1e-6) << plan.title();
+    // Rows under a window are cut without zigzag: the last of 8 parts of the triangle has 15 / 64 of it.
+    const double uneven = settings.sliding_window > 0 ? 1.875 : 1;
+    EXPECT_NEAR(imbalance(sequence_loads(plan, settings, model)), uneven, 1e-6) << plan.title();
     const double seconds = estimated_attention_seconds(plan, settings, model, 64);
     EXPECT_TRUE(seconds > 1e6 && seconds < 1e12) << seconds;
   }

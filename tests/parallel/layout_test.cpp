@@ -7,9 +7,12 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <ctime>
 #include <numeric>
+#include <random>
 
 #include "ithaca/comm/thread_world.h"
+#include "ithaca/parallel/sequence/batch_plan.h"
 #include "ithaca/parallel/sequence/layout.h"
 
 namespace ithaca {
@@ -152,6 +155,57 @@ TEST(PairRules, NeededKeysAreExactRuns) {
   sparse.sparse.num_global_blocks = 1;
   // Queries of block 4 see its window (blocks 4, 5) and the last block of each window: 1, 3.
   EXPECT_EQ(needed_keys({{16, 4}}, {{0, 24}}, 64, {}, pair_rules(sparse)), (RowSet{{4, 4}, {12, 8}}));
+}
+
+// 64K tokens in blocks of 16 on a ring of 4: layout, the way of every block, and how even the work is. Before, 4,096 x 4,096
+// pairs of blocks were looked at one by one, many times over.
+TEST(BatchPlan, LongBlockSparseRowsTakeNoTime) {
+  constexpr int64_t kTokens = 65536, kBlock = 16, kBlocks = kTokens / kBlock;
+  const auto cpu_seconds = [] {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+  };
+  std::mt19937_64 random(1);
+  for (const bool is_causal : {true, false})
+    for (const bool mask : {false, true}) {
+      AttentionPattern pattern = causal();
+      pattern.causal = is_causal;
+      pattern.sequence_length = kTokens;
+      pattern.sparse = {.block = kBlock, .num_local_blocks = 4, .num_global_blocks = 1};
+      if (mask) {
+        pattern.sparse.mask_blocks = kBlocks;
+        for (int64_t i = 0; i < kBlocks * kBlocks; ++i)
+          pattern.sparse.mask.push_back(static_cast<uint8_t>(random() % 8 == 0));
+      }
+      const SharedPattern shared(std::move(pattern));
+      double best = 1e9, uneven = 0;
+      for (int round = 0; round < 3; ++round) {
+        const double start = cpu_seconds();
+        const BatchPlan plan(1, 4, 1, shared, 1);
+        uneven = imbalance(plan.layout, shared);
+        best = std::min(best, cpu_seconds() - start);
+        EXPECT_EQ(plan.up.size(), 4U);
+      }
+      EXPECT_LT(best, 0.1) << "causal " << is_causal << " mask " << mask;
+      EXPECT_TRUE(uneven >= 1 && uneven < 1.05) << uneven;
+    }
+}
+
+// Layers bring the same pattern, or one that is equal; both find the plan.
+TEST(PlanCache, OnePlanABatch) {
+  AttentionPattern pattern = causal({{0, 9, 30}, {0, 37}});
+  pattern.sequence_length = 37;
+  PlanCache plans(1, 2, 1);
+  const SharedPattern first(pattern), equal(pattern);
+  const auto plan = plans.get(first, 2);
+  EXPECT_EQ(plans.get(first, 2), plan);
+  EXPECT_EQ(plans.get(equal, 2), plan);
+  EXPECT_EQ(plans.get(equal, 2), plan);
+  EXPECT_EQ(plans.plans_made(), 1);
+  pattern.documents[0][1] = 10;
+  EXPECT_NE(plans.get(pattern, 2), plan);
+  EXPECT_EQ(plans.plans_made(), 2);
 }
 
 TEST(RowSets, UniteAndSlice) {

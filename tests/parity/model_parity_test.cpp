@@ -1,6 +1,7 @@
 // Parallel equals single: loss, every gradient and one SGD step of a tiny model in float64, for layouts of
 // data x ulysses x ring of 1 to 8 ranks. Within 1e-10. `make test` runs a covering set; ITHACA_FULL=1 the full
 // product (make test-long).
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
