@@ -12,7 +12,7 @@
 #include "ithaca/eval/generate.h"
 #include "ithaca/eval/perplexity.h"
 #include "ithaca/parallel/apply.h"
-#include "ithaca/text/chat_template.h"
+#include "ithaca/text/chat_templates.h"
 #include "ithaca/train/model_setup.h"
 #include "ithaca/train/progress.h"
 #include "ithaca/train/run_report.h"
@@ -20,6 +20,18 @@
 namespace fs = std::filesystem;
 
 namespace ithaca {
+namespace {
+
+// The prompt as a user's message, up to where the model's answer begins.
+std::string chat_prompt(const fs::path& folder, const std::string& prompt) {
+  const ChatTemplates templates = ChatTemplates::from_folder(folder);
+  ChatInput input = ChatInput::of({{"user", prompt}});
+  input.add_generation_prompt = true;
+  input.special_tokens = templates.special_tokens();
+  return templates.choose().render(input).text;
+}
+
+}  // namespace
 
 namespace {
 
@@ -106,15 +118,9 @@ int generate_command(const EngineContext& context) {
     throw UserError(str("generate runs on one rank, this world has ", context.world.size(),
                         "; leave out --nproc and the launcher"));
   const Tokenizer tokenizer = Tokenizer::from_folder(model_folder(s));
+  const std::string text = s.apply_chat_template ? chat_prompt(model_folder(s), s.prompt) : s.prompt;
   const ModelConfig config = read_run_config(s);
   const std::unique_ptr<Decoder> decoder = load_decoder(s, config);
-  std::string text = s.prompt;
-  const auto token_text = [&](const std::optional<int32_t>& id) {
-    return id ? tokenizer.decode(std::vector<int32_t>{*id}) : std::string();
-  };
-  if (s.apply_chat_template)
-    text = apply_chat_template(tokenizer.chat_template(), {{"user", s.prompt}},
-                               token_text(tokenizer.bos_id()), token_text(tokenizer.eos_id()));
   // A template writes its special tokens out; a plain prompt gets what the tokenizer puts in front of a
   // document.
   const std::vector<int32_t> prompt = tokenizer.encode(text, !s.apply_chat_template);

@@ -63,6 +63,17 @@ bool copy_if_there(const fs::path& from, const fs::path& to, const char* name) {
   return true;
 }
 
+// The templates besides the usual one, each for a use of its own (tools, documents).
+void copy_additional_chat_templates(const fs::path& from, const fs::path& to) {
+  const char* const name = "additional_chat_templates";
+  std::error_code error;
+  if (from.empty() || !fs::is_directory(from / name, error)) return;
+  fs::create_directories(to / name, error);
+  for (const fs::directory_entry& entry : fs::directory_iterator(from / name))
+    if (entry.path().extension() == ".jinja")
+      copy_if_there(from / name, to / name, entry.path().filename().c_str());
+}
+
 // Parameters in order, a new shard whenever the next one would not fit.
 std::vector<ParameterList> split_into_shards(const ParameterList& parameters, std::size_t max_bytes) {
   std::vector<ParameterList> shards(1);
@@ -154,6 +165,7 @@ void save_model_folder(Decoder& decoder, const fs::path& folder, const fs::path&
        {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
         "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json"})
     copy_if_there(tokenizer_source, folder, name);
+  copy_additional_chat_templates(tokenizer_source, folder);
   remove_older_weights(folder, write_weights(decoder.parameters(), folder, max_shard_bytes));
 }
 

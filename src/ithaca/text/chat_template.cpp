@@ -3,6 +3,7 @@
 #include <array>
 
 #include "ithaca/base/error.h"
+#include "ithaca/text/unicode.h"
 
 namespace ithaca {
 namespace {
@@ -55,12 +56,14 @@ std::tm local_time() {
 
 }  // namespace
 
-ChatInput::ChatInput(const std::vector<ChatMessage>& conversation) {
+ChatInput ChatInput::of(const std::vector<ChatMessage>& conversation) {
   Values list;
   for (const ChatMessage& message : conversation)
-    list.push_back(Value::dict({{Value::string("role"), Value::string(message.role)},
-                                {Value::string("content"), Value::string(message.content)}}));
-  messages = Value::list(std::move(list));
+    list.push_back(Value::dict({{Value::string("role"), Value::string(to_valid_utf8(message.role))},
+                                {Value::string("content"), Value::string(to_valid_utf8(message.content))}}));
+  ChatInput input;
+  input.messages = Value::list(std::move(list));
+  return input;
 }
 
 ChatTemplate::ChatTemplate(std::string_view text, const std::string& source)

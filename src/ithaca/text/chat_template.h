@@ -21,8 +21,8 @@ struct ChatMessage {
 };
 
 struct ChatInput {
-  ChatInput() = default;
-  explicit ChatInput(const std::vector<ChatMessage>& messages);
+  // Bytes that are no UTF-8 become U+FFFD.
+  static ChatInput of(const std::vector<ChatMessage>& conversation);
 
   jinja::Value messages;                          // a list of dicts, as from jinja::value_from_json
   jinja::Value tools = jinja::Value::none();      // a list of JSON schemas, or none
