@@ -5,11 +5,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
 #include "ithaca/text/chat_templates.h"
+#include "ithaca/text/jinja/builtins.h"
 
 namespace ithaca {
 namespace {
@@ -209,6 +212,59 @@ TEST(ChatTemplate, JsonKeepsItsOrderAndIsRefusedByName) {
               HasSubstr("the integer 18446744073709551615 needs more than 64 bits"));
   EXPECT_THAT(error("[123456789012345678901234567890]"), HasSubstr("needs more than 64 bits"));
   EXPECT_THAT(error(std::string(100'000, '[')), HasSubstr("nested deeper than 200 levels"));
+}
+
+// The names in the row of docs/chat_templates.md that begins so.
+std::set<std::string> documented(const std::string& row) {
+  const std::string docs =
+      read_file(std::filesystem::path(ITHACA_SOURCE_DIR) / "docs/chat_templates.md", std::size_t{1} << 20);
+  const std::size_t begin = docs.find("| " + row + " |");
+  EXPECT_NE(begin, std::string::npos) << row;
+  std::istringstream words(docs.substr(begin, docs.find('\n', begin) - begin));
+  std::set<std::string> names;
+  for (std::string word; words >> word;) {
+    std::erase_if(word, [](char c) { return c == '`' || c == ',' || c == ';'; });
+    names.insert(word);
+  }
+  return names;
+}
+
+// Of all that Jinja and Python have, the documentation names what is here and nothing else.
+TEST(ChatTemplate, TheDocumentationNamesWhatIsSupported) {
+  const std::vector<std::string> filters{
+      "abs",       "attr",       "batch",       "capitalize", "center",  "count",
+      "d",         "default",    "dictsort",    "e",          "escape",  "filesizeformat",
+      "first",     "float",      "forceescape", "format",     "groupby", "indent",
+      "int",       "join",       "last",        "length",     "list",    "lower",
+      "items",     "map",        "min",         "max",        "pprint",  "random",
+      "reject",    "rejectattr", "replace",     "reverse",    "round",   "safe",
+      "select",    "selectattr", "slice",       "sort",       "string",  "striptags",
+      "sum",       "title",      "trim",        "truncate",   "unique",  "upper",
+      "urlencode", "urlize",     "wordcount",   "wordwrap",   "xmlattr", "tojson"};
+  const std::vector<std::string> tests{
+      "odd",     "even",   "divisibleby", "defined",  "undefined", "filter", "test",    "none",
+      "boolean", "false",  "true",        "integer",  "float",     "lower",  "upper",   "string",
+      "mapping", "number", "sequence",    "iterable", "callable",  "sameas", "escaped", "in"};
+  const std::vector<std::string> methods{
+      "capitalize", "casefold",     "center",       "count",   "encode",     "endswith",    "expandtabs",
+      "find",       "format",       "format_map",   "index",   "isalnum",    "isalpha",     "isascii",
+      "isdecimal",  "isdigit",      "isidentifier", "islower", "isnumeric",  "isprintable", "isspace",
+      "istitle",    "isupper",      "join",         "ljust",   "lower",      "lstrip",      "maketrans",
+      "partition",  "removeprefix", "removesuffix", "replace", "rfind",      "rindex",      "rjust",
+      "rpartition", "rsplit",       "rstrip",       "split",   "splitlines", "startswith",  "strip",
+      "swapcase",   "title",        "translate",    "upper",   "zfill"};
+  std::set<std::string> named = documented("filters");
+  for (const std::string& name : filters)
+    EXPECT_EQ(jinja::find_filter(name) != nullptr, named.count(name) > 0) << "filter " << name;
+  named = documented("tests");
+  for (const std::string& name : tests)
+    EXPECT_EQ(jinja::find_test(name) != nullptr, named.count(name) > 0) << "test " << name;
+  named = documented("methods of strings");
+  for (const std::string& name : methods) {
+    const jinja::Method* method = jinja::find_text_method(name);
+    ASSERT_TRUE(method) << "a method that Python has is unknown, not refused: " << name;
+    EXPECT_EQ(method->call != nullptr, named.count(name) > 0) << "method " << name;
+  }
 }
 
 class ChatTemplatesInFolder : public testing::Test {
