@@ -60,32 +60,26 @@ TEST(Tokenizer, MayBeUsedByThreadsAtOnce) {
   for (const auto& ids : found) EXPECT_EQ(ids, expected);
 }
 
-TEST(Tokenizer, FolderGivesSpecialTokensTemplateAndFingerprint) {
+TEST(Tokenizer, FolderGivesSpecialTokensAndFingerprint) {
   const auto folder = new_folder("folder");
   const std::string tokenizer_json = read_file(kGolden / "deepseek.json", 1 << 20);
   write_file(folder / "tokenizer.json", tokenizer_json);
   const Tokenizer bare = Tokenizer::from_folder(folder);
   EXPECT_FALSE(bare.bos_id() || bare.eos_id());
   EXPECT_FALSE(bare.adds_bos());
-  EXPECT_EQ(bare.chat_template(), "");
 
   write_file(folder / "special_tokens_map.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "<s>"})");
   write_file(folder / "tokenizer_config.json",
-             R"({"eos_token": {"content": "</s>", "lstrip": false}, "bos_token": null,
-    "chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]})");
+             R"({"eos_token": {"content": "</s>", "lstrip": false}, "bos_token": null})");
   const Tokenizer full = Tokenizer::from_folder(folder);
   EXPECT_EQ(full.bos_id(), full.token_to_id("<s>"));
   EXPECT_EQ(full.eos_id(), full.token_to_id("</s>"));
   EXPECT_TRUE(full.adds_bos());
   EXPECT_EQ(full.encode("the", true).front(), *full.bos_id());
-  EXPECT_EQ(full.chat_template(), "D");
   EXPECT_NE(full.fingerprint(), bare.fingerprint());
   EXPECT_EQ(full.fingerprint(), Tokenizer::from_folder(folder).fingerprint());
   EXPECT_EQ(full.fingerprint().size(), 64u);
   EXPECT_EQ(full.vocab_size(), 332);
-
-  write_file(folder / "chat_template.jinja", "J");
-  EXPECT_EQ(Tokenizer::from_folder(folder).chat_template(), "J");
 }
 
 }  // namespace

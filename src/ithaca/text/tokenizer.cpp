@@ -53,7 +53,7 @@ struct Tokenizer::Impl {
   AddedTokens added;
   EncoderPool encoders;
   std::optional<int32_t> bos_id, eos_id;
-  std::string fingerprint, chat_template;
+  std::string fingerprint;
   std::vector<std::string> remarks;
 };
 
@@ -77,7 +77,6 @@ Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
   Impl& impl = *tokenizer.impl_;
   impl.bos_id = impl.id_of(read.bos);
   impl.eos_id = impl.id_of(read.eos);
-  impl.chat_template = std::move(read.chat_template);
   impl.fingerprint = std::move(read.fingerprint);
   impl.remarks = std::move(read.remarks);
   return tokenizer;
@@ -136,9 +135,6 @@ const std::string& Tokenizer::fingerprint() const {
 }
 const std::vector<std::string>& Tokenizer::remarks() const {
   return impl_->remarks;
-}
-const std::string& Tokenizer::chat_template() const {
-  return impl_->chat_template;
 }
 
 }  // namespace ithaca

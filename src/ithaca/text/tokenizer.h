@@ -41,8 +41,6 @@ class Tokenizer {
   const std::string& fingerprint() const;
   // What the folder holds that the user should hear of once: unknown keys, contradictions.
   const std::vector<std::string>& remarks() const;
-  // The chat template's text (Jinja) from tokenizer_config.json or chat_template.jinja; empty if none.
-  const std::string& chat_template() const;
 
  private:
   struct Impl;

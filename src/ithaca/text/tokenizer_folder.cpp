@@ -87,7 +87,6 @@ class NamedTokens {
     read_names(config, text, false);
     if (json.contains("added_tokens_decoder")) read_decoder(config.at("added_tokens_decoder"));
     result_.split_special_tokens = config.flag_or("split_special_tokens", false);
-    if (config.has("chat_template")) result_.chat_template = template_text(config.at("chat_template"));
     if (config.has("fast_tokenizer_files")) check_fast_files(config.at("fast_tokenizer_files"));
     if (config.has("tokenizer_class") && config.at("tokenizer_class").value().is_string())
       note_class_rules(config.text("tokenizer_class"), result_.tokenizer, result_.source, result_.remarks);
@@ -192,14 +191,6 @@ class NamedTokens {
       result_.eos = found->second.content;
   }
 
-  // The template itself, or a list of {name, template}, of which "default" counts.
-  static std::string template_text(const JsonNode& node) {
-    if (!node.value().is_array()) return node.text();
-    for (std::size_t i = 0; i < node.size(); ++i)
-      if (node.item(i).text("name") == "default") return node.item(i).text("template");
-    return "";
-  }
-
   static void check_fast_files(const JsonNode& list) {
     for (std::size_t i = 0; i < list.size(); ++i)
       if (list.item(i).text() != "tokenizer.json")
@@ -238,8 +229,6 @@ TokenizerFolder read_tokenizer_folder(const std::filesystem::path& folder) {
   result.tokenizer = parse_json(files.text("tokenizer.json", kMaxTokenizerBytes), result.source);
   check_tokenizer_keys("tokenizer.json", JsonNode(result.tokenizer, result.source), result.remarks);
   NamedTokens(result).read(files);
-  if (files.has("chat_template.jinja"))
-    result.chat_template = files.text("chat_template.jinja", kMaxConfigBytes);
   result.fingerprint = files.fingerprint();
   return result;
 }

@@ -19,7 +19,6 @@ struct TokenizerFolder {
   std::vector<AddedToken> named;
   std::string bos, eos;  // texts; empty: none
   bool split_special_tokens = false;
-  std::string chat_template;
   std::string fingerprint;           // SHA-256 of all that was read
   std::vector<std::string> remarks;  // what the user should hear once
 };
