@@ -138,10 +138,14 @@ TEST(HfFolderTest, CarriesTheTokenizerAlong) {
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
                            "generation_config.json", "notes.txt"})
     write_file(source.path() / name, std::string("content of ") + name);
+  const std::string more = "additional_chat_templates/tool_use.jinja";
+  fs::create_directories(source.path() / "additional_chat_templates");
+  write_file(source.path() / more, "content of " + more);
   save_model_folder(*tiny_model(true, at::kFloat, 1), target.path(), source.path());
-  for (const char* name :
-       {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"})
-    EXPECT_EQ(read_file(target.path() / name, 100), std::string("content of ") + name);
+  for (const std::string& name :
+       {std::string("tokenizer.json"), std::string("tokenizer_config.json"),
+        std::string("chat_template.jinja"), std::string("generation_config.json"), more})
+    EXPECT_EQ(read_file(target.path() / name, 100), "content of " + name);
   EXPECT_FALSE(fs::exists(target.path() / "notes.txt"));
 }
 

@@ -1,6 +1,7 @@
 // From tokens to nodes: Jinja's grammar as transformers sets it up (loop controls, {% generation %}), without
 // what reaches other files (include, import, extends, block), which is refused by name.
 #pragma once
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +41,7 @@ class TokenReader {
   [[noreturn]] void fail(const std::string& message) const { fail(message, current().line); }
   [[noreturn]] static void fail(const std::string& message, int line);
   [[noreturn]] void fail_expected(std::string_view what) const;
+  static std::string shown(const Token& token);
 
   // Counts how deep the parser has called itself.
   class Nesting {
@@ -105,7 +107,14 @@ class ExpressionParser : protected TokenReader {
   std::string dotted_name(std::string_view what);
   // Notes how deep the tree below a finished node is.
   template <class Node>
-  std::unique_ptr<Node> done(std::unique_ptr<Node> node, int depth_below);
+  static std::unique_ptr<Node> done(std::unique_ptr<Node> node, int depth_below) {
+    node->depth = depth_below + 1;
+    if (node->depth > kMaxSourceDepth) fail_depth(node->line);
+    return node;
+  }
+  [[noreturn]] static void fail_depth(int line);
+  static int depth_of(const ExprPtr& a) { return a ? a->depth : 0; }
+  static int depth_of(const ExprPtr& a, const ExprPtr& b) { return std::max(depth_of(a), depth_of(b)); }
 };
 
 }  // namespace ithaca::jinja
