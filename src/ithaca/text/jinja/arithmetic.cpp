@@ -245,10 +245,8 @@ Value slice_range(const Range& range, const Positions& at) {
 
 Value arithmetic(Arithmetic operation, const Value& a, const Value& b, Budget& budget) {
   require_defined(a);
-  if (operation == Arithmetic::kModulo && a.is(Kind::kString)) {
-    if (b.is(Kind::kTuple)) return Value::string(percent_format(a.text(), b.items(), nullptr, budget));
-    return Value::string(percent_format(a.text(), {b}, b.is(Kind::kDict) ? &b : nullptr, budget));
-  }
+  if (operation == Arithmetic::kModulo && a.is(Kind::kString))
+    return Value::string(percent_format(a.text(), b, budget));
   require_defined(b);
   if (a.is_number() && b.is_number()) {
     if (a.is_integral() && b.is_integral()) return integers(operation, a.as_integer(), b.as_integer());

@@ -24,9 +24,8 @@ struct JsonStyle {
 };
 void append_json(std::string& out, const Value& value, const JsonStyle& style, Budget& budget);
 
-// `format` % arguments. `named` (may be null): a dict for %(name)s.
-std::string percent_format(std::string_view format, const Values& arguments, const Value* named,
-                           Budget& budget);
+// `format` % argument: a tuple's values one after another, a dict by %(name)s too.
+std::string percent_format(std::string_view format, const Value& argument, Budget& budget);
 // str.format with plain fields: {}, {0}, {name}, each with !s or !r; another field is refused.
 std::string brace_format(std::string_view format, const Values& arguments,
                          const std::vector<std::pair<std::string, Value>>& named, Budget& budget);

@@ -21,8 +21,13 @@ struct Directive {
 
 class PercentFormatter {
  public:
-  PercentFormatter(std::string_view format, const Values& arguments, const Value* named, Budget& budget)
-      : format_(format), arguments_(arguments), named_(named), budget_(budget) {}
+  PercentFormatter(std::string_view format, const Value& argument, Budget& budget)
+      : format_(format),
+        arguments_(argument.is(Kind::kTuple) ? argument.items() : Values{argument}),
+        named_(argument.is(Kind::kDict) ? &argument : nullptr),
+        // What Python could look keys up in need not be used.
+        may_be_left_(named_ || argument.is(Kind::kList) || argument.is(Kind::kRange)),
+        budget_(budget) {}
 
   std::string run() {
     bool by_name = false;
@@ -47,7 +52,7 @@ class PercentFormatter {
       const Directive directive = read();
       append(shown(directive, value ? *value : next()));
     }
-    if (used_ < arguments_.size() && !by_name && !named_)
+    if (used_ < arguments_.size() && !by_name && !may_be_left_)
       throw Failure("not all arguments are used by the format string");
     return std::move(out_);
   }
@@ -170,8 +175,9 @@ class PercentFormatter {
   }
 
   std::string_view format_;
-  const Values& arguments_;
+  const Values arguments_;
   const Value* named_;
+  const bool may_be_left_;
   Budget& budget_;
   std::size_t at_ = 0, used_ = 0;
   std::string out_;
@@ -179,9 +185,8 @@ class PercentFormatter {
 
 }  // namespace
 
-std::string percent_format(std::string_view format, const Values& arguments, const Value* named,
-                           Budget& budget) {
-  return PercentFormatter(format, arguments, named, budget).run();
+std::string percent_format(std::string_view format, const Value& argument, Budget& budget) {
+  return PercentFormatter(format, argument, budget).run();
 }
 
 std::string brace_format(std::string_view format, const Values& arguments,

@@ -160,8 +160,8 @@ Flow SetStmt::run(Run& run, Frame& frame) const {
 void SetBlockStmt::bind(Scope& scope, bool) {
   target.bind(scope);
   Scope inner(&scope);
-  if (filter) declare_names(*filter, inner);
   body.declare(inner, false);
+  if (filter) declare_names(*filter, inner);
   if (filter) bind_names(*filter, inner, false);
   body.bind(inner, false);
   loads = inner.loads();
@@ -178,9 +178,13 @@ Flow SetBlockStmt::run(Run& run, Frame& frame) const {
   return Flow::kNext;
 }
 
-void FilterBlockStmt::bind(Scope& scope, bool may_be_skipped) {
-  bind_names(*filter, scope, may_be_skipped);
-  loads = bind_inner(body, scope);
+void FilterBlockStmt::bind(Scope& scope, bool) {
+  Scope inner(&scope);
+  body.declare(inner, false);
+  declare_names(*filter, inner);
+  bind_names(*filter, inner, false);
+  body.bind(inner, false);
+  loads = inner.loads();
 }
 
 Flow FilterBlockStmt::run(Run& run, Frame& frame) const {
@@ -192,7 +196,8 @@ Flow FilterBlockStmt::run(Run& run, Frame& frame) const {
     if (flow != Flow::kNext) return flow;
     text = capture.take();
   }
-  run.write(str_of(filter->apply_to_text(Value::string(std::move(text)), run, frame), run.budget));
+  const Value filtered = filter->apply_to_text(Value::string(std::move(text)), run, frame);
+  run.write(text_argument("a {% filter %} block", filtered));
   return Flow::kNext;
 }
 

@@ -1,5 +1,7 @@
 #include "ithaca/text/jinja/template.h"
 
+#include <algorithm>
+
 #include "ithaca/base/error.h"
 #include "ithaca/text/jinja/builtins.h"
 #include "ithaca/text/jinja/parser.h"
@@ -36,6 +38,9 @@ Rendered Template::render(Context variables, const std::tm& now, const Limits& l
   } catch (const Failure& failure) {
     throw UserError(str(source_, ": line ", run.line, ": ", failure.what()));
   }
+  // Marks within a macro or a block that is not printed are counted from a place that may lie at the end.
+  for (Span& span : run.generation) span.end = std::min(span.end, run.result.size());
+  for (Span& span : run.generation) span.begin = std::min(span.begin, span.end);
   return {std::move(run.result), std::move(run.generation)};
 }
 

@@ -146,11 +146,10 @@ Value format(Run& run, const Value& input, const Arguments& arguments) {
     throw Failure("the filter format takes arguments with names or without, not both");
   const std::string text = str_of(input, run.budget);
   if (arguments.named.empty())
-    return Value::string(percent_format(text, arguments.positional, nullptr, run.budget));
+    return Value::string(percent_format(text, Value::tuple(arguments.positional), run.budget));
   std::vector<Dict::Entry> entries;
   for (const auto& [name, value] : arguments.named) entries.emplace_back(Value::string(name), value);
-  const Value named = Value::dict(std::move(entries));
-  return Value::string(percent_format(text, {named}, &named, run.budget));
+  return Value::string(percent_format(text, Value::dict(std::move(entries)), run.budget));
 }
 
 Value join(Run& run, const Value& input, const Arguments& arguments) {
