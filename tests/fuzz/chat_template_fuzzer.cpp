@@ -27,7 +27,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const std::size_t end = bytes.find('\0');
   const bool has_conversation = end != std::string_view::npos;
-  constexpr ithaca::jinja::Limits kLimits{.steps = 200'000, .text_bytes = std::size_t{1} << 20};
+  constexpr ithaca::jinja::Limits kLimits{
+      .steps = 200'000, .text_bytes = std::size_t{1} << 20, .total_bytes = std::size_t{64} << 20};
   try {
     const ithaca::ChatTemplate chat(bytes.substr(0, end), "fuzz");
     ithaca::ChatInput input;

@@ -123,11 +123,14 @@ TEST(ChatTemplate, EachBoundIsNamed) {
   EXPECT_THAT(
       error_of("{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% "
                "endfor %}"),
-      HasSubstr("above the bound of 67108864 bytes"));
-  EXPECT_THAT(error_of("{{ 'x' * 99999999999 }}"), HasSubstr("above the bound of 67108864 bytes"));
+      HasSubstr("above the bound of 16777216 bytes"));
+  EXPECT_THAT(error_of("{{ 'x' * 99999999999 }}"), HasSubstr("above the bound of 16777216 bytes"));
   EXPECT_THAT(
       error_of("{% for i in range(99999) %}{{ 'x' * 99999 }}{% endfor %}", hello(), {.text_bytes = 1 << 20}),
       HasSubstr("above the bound of 1048576 bytes"));
+  EXPECT_THAT(error_of("{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = ns.l + ['x'] "
+                       "%}{% endfor %}"),
+              HasSubstr("more than the bound of 536870912 bytes of texts and values"));
   EXPECT_THAT(error_of("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
               HasSubstr("deeper than the bound of 1000 levels"));
   EXPECT_THAT(

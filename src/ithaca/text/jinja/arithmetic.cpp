@@ -231,10 +231,15 @@ std::string slice_text(std::string_view text, const Positions& at) {
   return out;
 }
 
+std::int64_t part_step(const Range& range, const Positions& at) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(range.step) *
+                                   static_cast<std::uint64_t>(at.step));
+}
+
 Value slice_range(const Range& range, const Positions& at) {
   auto part = std::make_shared<Range>();
   part->start = at.count > 0 ? range.at(at.start) : range.start;
-  part->step = at.count > 1 ? range.step * at.step : range.step;
+  part->step = at.count > 1 ? part_step(range, at) : range.step;
   part->size = at.count;
   const __int128 end = part->start + static_cast<__int128>(part->step) * part->size;
   part->stop = static_cast<std::int64_t>(std::clamp<__int128>(end, INT64_MIN, INT64_MAX));

@@ -14,9 +14,10 @@ struct Failure : std::runtime_error {
 };
 
 struct Limits {
-  std::int64_t steps = 50'000'000;                 // of evaluation; a copied byte is a sixteenth of one
-  std::size_t text_bytes = std::size_t{64} << 20;  // of the output, and of any one string
-  int depth = 1000;                                // of evaluation: nested expressions, statements, macros
+  std::int64_t steps = 50'000'000;  // nodes evaluated and elements looked at; 16 bytes of text are one
+  std::size_t text_bytes = std::size_t{16} << 20;    // of the output, and of any one string
+  std::size_t total_bytes = std::size_t{512} << 20;  // of all texts and values that are made on the way
+  int depth = 1000;                                  // of evaluation: nested expressions, statements, macros
 };
 
 // Of a template's source: nested statements and expressions. Far above what templates in use have.
@@ -39,6 +40,7 @@ class Budget {
   void text(std::size_t bytes) {
     fits(bytes);
     steps(bytes / 16);
+    made(bytes);
   }
   // Before `text` bytes are searched for `part` bytes: the library's search may look at each byte often.
   void search(std::size_t text, std::size_t part) {
@@ -48,7 +50,10 @@ class Budget {
     if (bytes > limits_.text_bytes) text_too_long();
   }
   // Before a list of `count` values is made.
-  void values(std::size_t count) { steps(count + 1); }
+  void values(std::size_t count) {
+    steps(count + 1);
+    made(count * kValueBytes);
+  }
 
   void enter() {
     if (depth_ >= limits_.depth) too_deep();
@@ -58,12 +63,20 @@ class Budget {
   const Limits& limits() const { return limits_; }
 
  private:
+  static constexpr std::size_t kValueBytes = 100;  // of a short string in a list
+
+  void made(std::size_t bytes) {
+    total_bytes_ += bytes;
+    if (total_bytes_ > limits_.total_bytes) too_many_bytes();
+  }
   [[noreturn]] void out_of_steps() const;
+  [[noreturn]] void too_many_bytes() const;
   [[noreturn]] void text_too_long() const;
   [[noreturn]] void too_deep() const;
 
   Limits limits_;
   std::int64_t steps_left_;
+  std::size_t total_bytes_ = 0;
   int depth_ = 0;
 };
 

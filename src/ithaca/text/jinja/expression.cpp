@@ -79,6 +79,7 @@ void SequenceLiteral::names(NameVisitor& visitor) {
 }
 
 Value SequenceLiteral::eval(Run& run, Frame& frame) const {
+  run.budget.values(items.size());
   Values values;
   values.reserve(items.size());
   for (const ExprPtr& item : items) values.push_back(item->evaluate(run, frame));
@@ -93,6 +94,7 @@ void DictLiteral::names(NameVisitor& visitor) {
 }
 
 Value DictLiteral::eval(Run& run, Frame& frame) const {
+  run.budget.values(2 * entries.size());
   std::vector<Dict::Entry> values;
   for (const auto& [key, value] : entries) {
     Value name = key->evaluate(run, frame);

@@ -1,6 +1,7 @@
 #include "ithaca/text/jinja/operators.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "ithaca/base/error.h"
 #include "ithaca/text/jinja/run.h"
@@ -46,6 +47,7 @@ bool in_text(const Value& text, const Value& part, Budget& budget) {
 bool in_range(const Range& range, const Value& item) {
   if (!item.is_number()) return false;
   const double real = item.as_real();
+  if (item.is(Kind::kFloat) && !(std::abs(real) < 9223372036854775808.0)) return false;
   if (item.is(Kind::kFloat) && static_cast<double>(static_cast<std::int64_t>(real)) != real) return false;
   const std::int64_t number = item.is_integral() ? item.as_integer() : static_cast<std::int64_t>(real);
   const __int128 distance = static_cast<__int128>(number) - range.start;

@@ -128,7 +128,11 @@ class Dict : public Object {
 
 struct Range : Object {
   std::int64_t start = 0, stop = 0, step = 1, size = 0;
-  std::int64_t at(std::int64_t index) const { return start + index * step; }
+  // index * step alone may be beyond 64 bits.
+  std::int64_t at(std::int64_t index) const {
+    return static_cast<std::int64_t>(static_cast<std::uint64_t>(start) +
+                                     static_cast<std::uint64_t>(index) * static_cast<std::uint64_t>(step));
+  }
 };
 
 enum class ViewPart : std::uint8_t { kKeys, kValues, kItems };
