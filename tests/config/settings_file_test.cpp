@@ -50,6 +50,12 @@ TEST(SettingsFile, ASecondYamlDocumentIsRefusedAtItsLine) {
         << two.text;
 }
 
+TEST(SettingsFile, TheFirstOfTwoDocumentsStillCounts) {
+  Problems problems;
+  EXPECT_EQ(resolve_settings_text("seed: 7\n---\nseed: 9\n", "run.yaml", {}, problems).values.seed, 7);
+  EXPECT_EQ(problems.list().size(), 1u);
+}
+
 TEST(SettingsFile, OneDocumentMayHaveItsMarkers) {
   for (const char* text : {"---\nseed: 9\n", "seed: 9\n...\n", "%YAML 1.2\n---\nseed: 9\n...\n# the end\n",
                            "# first\n\n---\n# then\nseed: 9\n", "--- {seed: 9}", "seed: 9"})

@@ -25,6 +25,9 @@ WrittenSetting written(const std::string& key, const std::string& value, const s
   return {key, value, where, shortened(str(where, ": ", key, ": ", value)), true};
 }
 
+// Ends the reading; the problem is listed already.
+struct SecondDocument {};
+
 // Expects one flat mapping, in which a group of settings (sparse_attention) may be a mapping of its own; every
 // second scalar at the depth of settings is a key.
 class FlatMapping : public YAML::EventHandler {
@@ -33,11 +36,11 @@ class FlatMapping : public YAML::EventHandler {
   std::vector<WrittenSetting> settings;
 
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (++documents_ > 1)
-      refuse(
-          mark,
-          "a second YAML document begins here (---, or a line behind ...); expected one: the settings of a "
-          "run are one document, put the others into files of their own");
+    if (++documents_ == 1) return;
+    problems_.add(str(where(mark),
+                      ": a second YAML document begins here (---, or a line behind ...); the settings of "
+                      "a run are one document: put others into files of their own"));
+    throw SecondDocument();
   }
   void OnDocumentEnd() override {}
 
@@ -169,6 +172,7 @@ std::vector<WrittenSetting> read_yaml_settings(std::string_view text, const std:
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(handler)) {
     }
+  } catch (const SecondDocument&) {  // what the first one says is kept, so that no setting counts as missing
   } catch (const YAML::Exception& error) {
     throw UserError(str(name, ":", error.mark.line + 1, ": not valid YAML: ", error.msg));
   }
