@@ -67,8 +67,8 @@ std::vector<DocumentReader::Source> DocumentReader::next(std::size_t max_documen
   return found;
 }
 
-void DocumentReader::read(const Source& source, const Poll& poll,
-                          const std::function<void(std::string_view)>& use) const {
+void DocumentReader::read(const Source& source, const std::function<void(std::string_view)>& use,
+                          const Poll& poll) const {
   if (source.line == 0) {
     for (std::size_t begin = 0; begin < source.bytes.size(); poll()) {
       const std::size_t end = piece_end(source.bytes, begin);

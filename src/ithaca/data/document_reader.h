@@ -32,7 +32,8 @@ class DocumentReader {
   // Calls `use` with the document's text, bytes verbatim, less a byte order mark in front of it: of the file, of a line
   // or of the string in it. UserError names file and line, or the byte that is not UTF-8. Safe from several threads at
   // once.
-  void read(const Source& source, const Poll& poll, const std::function<void(std::string_view)>& use) const;
+  void read(
+      const Source& source, const std::function<void(std::string_view)>& use, const Poll& poll = [] {}) const;
 
   bool is_jsonl() const { return jsonl_; }
   std::size_t size() const { return map_->bytes().size(); }       // bytes

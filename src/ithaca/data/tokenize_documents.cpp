@@ -113,11 +113,12 @@ class Workers {
     };
     for (const DocumentReader::Source& source : sources) {
       const std::size_t before = part.ids.size();
-      reader_.read(source, poll, [&](std::string_view text) {
+      const auto append = [&](std::string_view text) {
         if (encoder_.bos) part.ids.push_back(*encoder_.bos);
         encoder_.encode(text, poll, part.ids);
         part.ids.push_back(encoder_.eos);
-      });
+      };
+      reader_.read(source, append, poll);
       part.lengths.push_back(static_cast<int64_t>(part.ids.size() - before));
       poll();
     }
