@@ -112,13 +112,16 @@ TEST_F(TextHash, ADamagedStampIsNot) {
   }
 }
 
-TEST_F(TextHash, AFolderThatCannotTakeTheStampOnlyCostsTheTime) {
-  fs::create_directories(cache_);
+TEST_F(TextHash, AFolderThatCannotTakeStampOrLockOnlyCostsTheTime) {
   const std::string right = hash();
-  const fs::path path = stamp();
-  fs::remove(path);
-  fs::create_directories(path / "in the way");
-  EXPECT_EQ(hash(), right);
+  const fs::path path = stamp(), lock = fs::path(path).replace_extension(".lock");
+  for (const fs::path& blocked : {path, lock}) {
+    fs::remove(path);
+    fs::remove(lock);
+    fs::create_directories(blocked / "in the way");
+    EXPECT_EQ(hash(), right);
+    fs::remove_all(blocked);
+  }
 }
 
 }  // namespace

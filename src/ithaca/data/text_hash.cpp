@@ -85,13 +85,19 @@ std::string hash_of_text(const fs::path& file, const DocumentReader& reader, con
   const fs::path stamp = cache_dir / str("text-", name.hex().substr(0, 32), ".stamp");
   if (const auto hash = trusted_hash(stamp, state, not_before)) return *hash;
   const std::string doing = str(file.string(), " is read");
-  const CacheLock lock(fs::path(stamp).replace_extension(".lock"), doing, host);
+  const auto hash_text = [&] { return reader.content_hash([&] { host.poll(doing); }); };
+  std::optional<CacheLock> lock;
+  try {
+    lock.emplace(fs::path(stamp).replace_extension(".lock"), doing, host);
+  } catch (const UserError&) {  // a folder that may only be read, which may hold the token cache for all that
+    return hash_text();
+  }
   if (const auto hash = trusted_hash(stamp, state, not_before)) return *hash;
   const int64_t started = now_ns();
-  std::string hash = reader.content_hash([&] { host.poll(doing); });
+  std::string hash = hash_text();
   if (!(FileState::of(file) == state)) return hash;
   try {
-    lock.remove_leftovers(stamp);
+    lock->remove_leftovers(stamp);
     write_file(stamp, stamp_text(state, started, hash));
   } catch (const UserError&) {  // without a stamp the next one hashes again
   }
