@@ -111,7 +111,7 @@ def property_names():
 
 
 def sampled_code_points():
-    """All but the inside of long runs of one general category, of which every 16th is kept."""
+    """All but the inside of runs of more than 4,096 of one general category, of which two in 16 are kept."""
     starts = {0}
     for category in CATEGORIES.split(","):
         for begin, end in oniguruma_ranges(rf"\p{{{category.split()[0]}}}"):
@@ -119,7 +119,7 @@ def sampled_code_points():
     bounds = sorted(starts | {len(CODE_POINTS)})
     kept = []
     for begin, end in zip(bounds, bounds[1:]):
-        kept += [i for i in range(begin, end) if i - begin < 32 or end - i <= 32 or CODE_POINTS[i] % 16 in (0, 15)]
+        kept += [i for i in range(begin, end) if end - begin <= 4096 or i - begin < 32 or end - i <= 32 or CODE_POINTS[i] % 16 in (0, 15)]
     return kept
 
 

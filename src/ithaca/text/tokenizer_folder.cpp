@@ -41,6 +41,13 @@ AddedToken read_token(const JsonNode& node, bool special) {
   return token;
 }
 
+// Whatever has a name is special; an object keeps its other flags.
+AddedToken read_special(const JsonNode& node) {
+  AddedToken token = read_token(node, false);
+  token.special = true;
+  return token;
+}
+
 // Reads the files one after another and hashes what it reads.
 class FolderReader {
  public:
@@ -108,35 +115,38 @@ class NamedTokens {
     for (const std::string_view name : kNames) {
       const std::string key(name);
       if (file.has(key))
-        names_[key] = read_token(file.at(key), is_map);
+        names_[key] = read_special(file.at(key));
       else if (is_map && file.value().contains(key))
         names_.erase(key);
     }
     const bool prefers_extra =
         file.has("extra_special_tokens") && !file.at("extra_special_tokens").value().empty();
-    read_list(file, prefers_extra ? "extra_special_tokens" : "additional_special_tokens", is_map);
-    if (file.has("model_specific_special_tokens")) read_object(file.at("model_specific_special_tokens"));
-    for (const auto& [key, value] : nlohmann::ordered_json::parse(text).items()) {
+    const auto in_order = nlohmann::ordered_json::parse(text);
+    const std::string list = prefers_extra ? "extra_special_tokens" : "additional_special_tokens";
+    if (file.has(list) && file.at(list).value().is_object())
+      read_object(file.at(list), in_order[list]);
+    else if (file.has(list))
+      read_list(file, list, is_map);
+    if (const char* key = "model_specific_special_tokens"; file.has(key))
+      read_object(file.at(key), in_order[key]);
+    for (const auto& [key, value] : in_order.items()) {
       if (!key.ends_with("_token") ||
           std::find(std::begin(kNames), std::end(kNames), key) != std::end(kNames))
         continue;
       if (value.is_string() || (value.is_object() && value.contains("content")))
-        others_.push_back(read_token(file.at(key), is_map));
+        others_.push_back(read_special(file.at(key)));
     }
   }
 
   void read_list(const JsonNode& file, const std::string& key, bool is_map) {
-    if (!file.has(key)) return;
     const JsonNode list = file.at(key);
-    if (list.value().is_object()) return read_object(list);
     if (is_map && key == "additional_special_tokens" && !extra_.empty()) return;
     for (std::size_t i = 0; i < list.size(); ++i) extra_.push_back(read_token(list.item(i), is_map));
   }
 
-  void read_object(const JsonNode& object) {
+  void read_object(const JsonNode& object, const nlohmann::ordered_json& in_order) {
     if (!object.value().is_object()) object.fail("an object of name: token");
-    for (const auto& [key, value] : object.value().items())
-      others_.push_back(read_token(object.at(key), true));
+    for (const auto& [key, value] : in_order.items()) others_.push_back(read_special(object.at(key)));
   }
 
   void read_decoder(const JsonNode& object) {

@@ -187,7 +187,7 @@ constexpr TokenizerKey kKeys[] = {
     {"added_tokens.json", "", "any", kUsed,
      "text: id; added like added_tokens_decoder, where tokenizer_config.json has none"},
     {"config.json", "", "bos_token_id, eos_token_id, pad_token_id", kHarmless,
-     "the tokenizer names its own; generate also ends at the model's eos"},
+     "of the model: no text's ids depend on them"},
     {"chat_template.jinja", "", "the whole file", kUsed, kPlain},
 };
 
