@@ -77,6 +77,7 @@ int eval_command(const EngineContext& context) {
   const ParallelPlan plan = plan_run(s, config, context.environment, context.world, context.logger);
   DeviceMesh mesh(context.world, plan.degrees);
   const Tokenizer tokenizer = Tokenizer::from_folder(model_folder(s));
+  for (const std::string& remark : tokenizer.remarks()) context.logger.warning(remark);
   const std::unique_ptr<Decoder> decoder = load_decoder(s, config);
   apply_parallelism(*decoder, plan, mesh);
   const Dataset data = Dataset::open({.file = s.eval_file,
@@ -118,6 +119,7 @@ int generate_command(const EngineContext& context) {
     throw UserError(str("generate runs on one rank, this world has ", context.world.size(),
                         "; leave out --nproc and the launcher"));
   const Tokenizer tokenizer = Tokenizer::from_folder(model_folder(s));
+  for (const std::string& remark : tokenizer.remarks()) context.logger.warning(remark);
   const std::string text = s.apply_chat_template ? chat_prompt(model_folder(s), s.prompt) : s.prompt;
   const ModelConfig config = read_run_config(s);
   const std::unique_ptr<Decoder> decoder = load_decoder(s, config);

@@ -11,7 +11,7 @@ case ${1:-} in
   memory)
     build=build/asan
     options=(--preset asan "-DITHACA_SANITIZE=address,undefined")
-    wanted='^(base|config|text|launch|formats|documents|kernels|fuzz_[a-z_]+)_test$'
+    wanted='^(base|config|text|launch|formats|documents|data|checkpoint|kernels|fuzz_[a-z_]+)_test$'
     export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
     run=() filter='*'
     ;;

@@ -137,6 +137,7 @@ Trainer::Trainer(const TrainContext& context)
                 .global_batch = global_batch(settings_, plan_),
                 .seed = static_cast<uint64_t>(settings_.seed),
                 .shuffle = !settings_.disable_shuffling}) {
+  for (const std::string& remark : tokenizer_.remarks()) context.logger.warning(remark);
   if (!settings_.eval_file.empty())
     eval_data_ = open_data(context, settings_.eval_file, tokenizer_, decoder_->config.vocab_size, false);
   plans_ = apply_parallelism(*decoder_, plan_, mesh_);
