@@ -1,8 +1,10 @@
 // Time of reading tokenizer.json and of encoding: at most in proportion to file and text. Each case is run at a
-// size and at eight times that size; quadratic work would take 64 times as long.
+// size and at 32 times that size: larger tables are slower by caches, quadratic work by 1,024.
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <time.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "ithaca/base/error.h"
@@ -33,7 +35,7 @@ struct Case {
 
 Json with_token(Json token) {
   Json json = letters();
-  token["id"] = 95;
+  token["id"] = token["content"] == " " ? 0 : 95;
   json["added_tokens"] = Json::array({token});
   return json;
 }
@@ -64,22 +66,22 @@ Json plain(std::size_t) {
 }
 
 const Case kCases[] = {
-    {"a token as long as half the text", 40'000,
+    {"a token as long as half the text", 10'000,
      [](std::size_t size) {
        return with_token({{"content", std::string(size / 2, 'a') + "b"}});
      },
      all_a},
-    {"a normalized token of some length", 40'000,
+    {"a normalized token of some length", 10'000,
      [](std::size_t size) {
        return with_token({{"content", std::string(size / 2, 'a') + "b"}, {"normalized", true}});
      },
      all_a},
-    {"spaces with lstrip and rstrip", 20'000,
+    {"spaces with lstrip and rstrip", 5'000,
      [](std::size_t) {
        return with_token({{"content", " "}, {"lstrip", true}, {"rstrip", true}});
      },
      all_spaces},
-    {"many added tokens", 2'000,
+    {"many added tokens", 500,
      [](std::size_t size) {
        Json json = letters();
        for (std::size_t i = 0; i < size; ++i)
@@ -87,14 +89,14 @@ const Case kCases[] = {
        return json;
      },
      [](std::size_t size) { return repeated("a<1", size); }},
-    {"many unknown keys", 20'000,
+    {"many unknown keys", 4'000,
      [](std::size_t size) {
        Json json = letters();
        for (std::size_t i = 0; i < size; ++i) json["model"][str("k", i)] = i;
        return json;
      },
      no_text},
-    {"a long chain of merges", 1'000,
+    {"a long chain of merges", 400,
      [](std::size_t size) {
        Json json = letters();
        std::string token = "a";
@@ -106,7 +108,7 @@ const Case kCases[] = {
        return json;
      },
      [](std::size_t size) { return repeated("abbb", size); }},
-    {"many Replace rules without a match", 300,
+    {"many Replace rules without a match", 80,
      [](std::size_t size) {
        Json list = Json::array();
        for (std::size_t i = 0; i < size; ++i)
@@ -114,7 +116,7 @@ const Case kCases[] = {
        return with_normalizer({{"type", "Sequence"}, {"normalizers", list}});
      },
      [](std::size_t) { return std::string(2'000, 'a'); }},
-    {"many Split rules", 100,
+    {"many Split rules", 3,
      [](std::size_t size) {
        Json list = Json::array();
        for (std::size_t i = 0; i < size; ++i)
@@ -123,14 +125,14 @@ const Case kCases[] = {
        return with_pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", list}});
      },
      no_text},
-    {"one word", 40'000, plain, all_a},
-    {"words of one letter", 40'000,
+    {"one word", 10'000, plain, all_a},
+    {"words of one letter", 10'000,
      [](std::size_t) {
        return with_pre_tokenizer(
            {{"type", "Split"}, {"pattern", {{"String", ""}}}, {"behavior", "Isolated"}});
      },
      all_a},
-    {"a lookahead at every space", 20'000,
+    {"a lookahead at every space", 4'000,
      [](std::size_t) {
        return with_pre_tokenizer(
            {{"type", "Split"}, {"pattern", {{"Regex", "\\s+(?!\\S)|\\s+"}}}, {"behavior", "Isolated"}});
@@ -139,9 +141,15 @@ const Case kCases[] = {
 };
 
 struct Timing {
-  double seconds = 1e9;  // the best of three
+  double seconds = 1e9;  // of the processor, the best of three
   std::size_t bytes = 0;
 };
+
+double processor_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
 
 Timing measure(const Case& test, std::size_t size) {
   const std::string file = test.tokenizer(size).dump();
@@ -149,10 +157,9 @@ Timing measure(const Case& test, std::size_t size) {
   Timing result;
   result.bytes = file.size() + text.size();
   for (int i = 0; i < 3; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = processor_seconds();
     Tokenizer::from_json(parse_json(file, "F"), "F").encode(text);
-    result.seconds = std::min(
-        result.seconds, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    result.seconds = std::min(result.seconds, processor_seconds() - start);
   }
   return result;
 }
@@ -161,10 +168,10 @@ class LinearTime : public testing::TestWithParam<Case> {};
 
 TEST_P(LinearTime, OfFileAndText) {
   const Timing small = measure(GetParam(), GetParam().size);
-  const Timing large = measure(GetParam(), 8 * GetParam().size);
+  const Timing large = measure(GetParam(), 32 * GetParam().size);
   const double growth = static_cast<double>(large.bytes) / static_cast<double>(small.bytes);
   // What the smaller run does once only lowers the ratio; 5 ms are noise.
-  EXPECT_LT(large.seconds, 3 * growth * small.seconds + 0.005)
+  EXPECT_LT(large.seconds, 8 * growth * small.seconds + 0.005)
       << small.seconds << " s, " << large.seconds << " s";
 }
 

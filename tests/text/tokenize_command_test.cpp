@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "cli/tokenize.h"
 #include "ithaca/base/error.h"
@@ -43,6 +45,34 @@ TEST_F(TokenizeCommand, PrintsADocumentOnOneLine) {
 TEST_F(TokenizeCommand, PrintsARowOfJsonlOnALine) {
   write_file(rows_, "{\"text\": \"the\\nloom\"}\n\n{\"text\": \"\"}\n{\"text\": \"x\"}");
   EXPECT_EQ(output({folder_, rows_}), line("the\nloom") + "\n" + line("x"));
+}
+
+// The rows that eval takes: keys that are not read may hold what JSON writers write.
+TEST_F(TokenizeCommand, ReadsARowAsEvalDoes) {
+  std::string nested = "1";
+  for (int i = 0; i < 80; ++i) nested = "[" + nested + "]";
+  write_file(rows_, "{\"deep\": " + nested + ", \"a\": 1, \"a\": 2, \"text\": \"the loom\"}\n \v\n");
+  EXPECT_EQ(output({folder_, rows_}), line("the loom"));
+}
+
+TEST_F(TokenizeCommand, AFullDiskIsAnError) {
+  write_file(text_, "the loom");
+  std::fflush(stdout);
+  const int kept = dup(STDOUT_FILENO);
+  const int full = open("/dev/full", O_WRONLY);
+  ASSERT_GE(full, 0);
+  dup2(full, STDOUT_FILENO);
+  std::string message = "no error";
+  try {
+    run_tokenize({folder_, text_});
+  } catch (const UserError& error) {
+    message = error.what();
+  }
+  dup2(kept, STDOUT_FILENO);
+  close(kept);
+  close(full);
+  std::clearerr(stdout);
+  EXPECT_THAT(message, testing::HasSubstr("standard output could not be written: No space left"));
 }
 
 TEST_F(TokenizeCommand, NamesWhatIsWrong) {

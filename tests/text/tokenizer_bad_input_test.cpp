@@ -59,7 +59,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"/model/merges/0", "[\"a\"]", "F.model.merges[0]: expected"},
         BadFile{"/model/merges/0", "\"b a\"", "the token \"ba\" is not in the vocabulary"},
         BadFile{"/model/merges/0", "[\"a\", \"c\"]", "the token \"c\" is not in the vocabulary"},
-        BadFile{"/model/unk_token", "\"<unk>\"", "F.model.unk_token: expected a token of the vocabulary"},
+        BadFile{"/model/unk_token", "3", "F.model.unk_token: expected a string"},
         BadFile{"/model/fuse_unk", "1", "F.model.fuse_unk: expected true or false"},
         BadFile{"/normalizer", "{\"type\": \"Precompiled\"}",
                 "\"Precompiled\" is not supported (supported: NFC"},
@@ -105,6 +105,35 @@ TEST(BadTokenizer, RulesThatDoubleTheTextAreStopped) {
   json["normalizer"] = {{"type", "Sequence"}, {"normalizers", list}};
   const Tokenizer tokenizer = Tokenizer::from_json(json, "F");
   EXPECT_THROW(tokenizer.encode("aaaa"), UserError);
+}
+
+TEST(BadTokenizer, ManyRegularExpressionsAreRefused) {
+  Json json = minimal();
+  Json list = Json::array();
+  for (int i = 0; i < 101; ++i)
+    list.push_back({{"type", "Split"}, {"pattern", {{"Regex", "\\b"}}}, {"behavior", "Isolated"}});
+  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", list}};
+  EXPECT_THAT(error_of(json), testing::HasSubstr("F: has 101 regular expressions; at most 100"));
+}
+
+// As the tokenizers library: only a text that needs the unknown token is refused.
+TEST(BadTokenizer, AnUnknownTokenWithoutAnIdIsNamedWhenATextNeedsIt) {
+  for (const char* unk : {"<unk>", "", "<added>"}) {
+    for (const bool fuse : {false, true}) {
+      Json json = minimal();
+      json["model"]["unk_token"] = unk;
+      json["model"]["fuse_unk"] = fuse;
+      json["added_tokens"] = {{{"id", 3}, {"content", "<added>"}, {"special", true}}};
+      const Tokenizer tokenizer = Tokenizer::from_json(json, "F");
+      EXPECT_EQ(tokenizer.encode("ab<added>b"), (std::vector<int32_t>{2, 3, 1}));
+      try {
+        tokenizer.encode("axb");
+        ADD_FAILURE() << "taken";
+      } catch (const UserError& error) {
+        EXPECT_THAT(error.what(), testing::HasSubstr(str("model.unk_token, \"", unk, "\"")));
+      }
+    }
+  }
 }
 
 TEST(BadTokenizer, UnknownIdsDecodeToNothing) {

@@ -68,9 +68,9 @@ TEST(Tokenizer, FolderGivesSpecialTokensAndFingerprint) {
   EXPECT_FALSE(bare.bos_id() || bare.eos_id());
   EXPECT_FALSE(bare.adds_bos());
 
-  write_file(folder / "special_tokens_map.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "<s>"})");
+  write_file(folder / "special_tokens_map.json", R"({"bos_token": {"content": "<s>"}, "eos_token": "</s>"})");
   write_file(folder / "tokenizer_config.json",
-             R"({"eos_token": {"content": "</s>", "lstrip": false}, "bos_token": null})");
+             R"({"eos_token": {"content": "<s>", "lstrip": false}, "bos_token": null})");
   const Tokenizer full = Tokenizer::from_folder(folder);
   EXPECT_EQ(full.bos_id(), full.token_to_id("<s>"));
   EXPECT_EQ(full.eos_id(), full.token_to_id("</s>"));

@@ -10,8 +10,7 @@
 namespace ithaca {
 namespace {
 
-constexpr std::int64_t kMaxTokens =
-    16'000'000;  // ids above are refused: the table by id must not be sized by a stranger
+constexpr std::int64_t kMaxTokens = 16'000'000;  // ids above are refused
 constexpr std::size_t kMaxWordBytes = std::size_t{1} << 31;
 
 std::uint64_t pair_key(std::uint32_t left, std::uint32_t right) {
@@ -43,16 +42,17 @@ BytePairModel::BytePairModel(const JsonNode& model) {
 void BytePairModel::read_vocab(const JsonNode& vocab) {
   if (!vocab.value().is_object()) vocab.fail("an object of token: id");
   ids_.reserve(vocab.value().size());
+  tokens_.reserve(vocab.value().size());
   bmp_ids_.assign(0x10000, -1);
   for (const auto& [token, id_json] : vocab.value().items()) {
     const auto id =
         static_cast<int32_t>(JsonNode(id_json, vocab.where() + "[\"" + token + "\"]").integer(0, kMaxTokens));
     const auto entry = ids_.emplace(token, id).first;
-    if (static_cast<std::size_t>(id) >= tokens_.size()) tokens_.resize(id + 1, nullptr);
-    if (tokens_[id])
-      throw UserError(str(vocab.where(), ": the id ", id, " belongs to two tokens, \"", *tokens_[id],
+    const auto [other, is_new] = tokens_.emplace(id, &entry->first);
+    if (!is_new)
+      throw UserError(str(vocab.where(), ": the id ", id, " belongs to two tokens, \"", *other->second,
                           "\" and \"", token, "\""));
-    tokens_[id] = &entry->first;
+    max_id_ = std::max(max_id_, id);
     if (token.empty()) continue;
     std::size_t end = 0;
     const char32_t c = next_code_point(token, end);
@@ -146,7 +146,8 @@ std::optional<int32_t> BytePairModel::token_to_id(std::string_view token) const 
 }
 
 const std::string* BytePairModel::id_to_token(int32_t id) const {
-  return id >= 0 && static_cast<std::size_t>(id) < tokens_.size() ? tokens_[id] : nullptr;
+  const auto found = tokens_.find(id);
+  return found == tokens_.end() ? nullptr : found->second;
 }
 
 int32_t BytePairModel::initial_id(std::string_view word, std::size_t begin, std::size_t end,

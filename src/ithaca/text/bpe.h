@@ -50,7 +50,7 @@ class BytePairModel {
   std::optional<int32_t> token_to_id(std::string_view token) const;
   const std::string* id_to_token(int32_t id) const;  // null if there is none
   std::size_t vocab_size() const { return ids_.size(); }
-  int32_t max_id() const { return static_cast<int32_t>(tokens_.size()) - 1; }
+  int32_t max_id() const { return max_id_; }
 
  private:
   struct Hash {
@@ -70,12 +70,14 @@ class BytePairModel {
   void merge_symbols(Scratch& scratch) const;
 
   std::unordered_map<std::string, int32_t, Hash, std::equal_to<>> ids_;
-  std::vector<const std::string*> tokens_;  // by id; null where no token has the id
-  std::vector<int32_t> bmp_ids_;            // of one-character tokens below U+10000; -1: none
-  std::vector<int32_t> byte_ids_;           // of <0x00>..<0xFF>; -1: none
-  FlatMap merges_;                          // left id << 32 | right id -> rank << 32 | merged id
-  FlatMap neighbours_;           // left character << 32 | right character, of the results of merges
-  std::string prefix_, suffix_;  // continuing_subword_prefix, end_of_word_suffix
+  // By id. Not a vector: a stranger's file may claim one large id.
+  std::unordered_map<int32_t, const std::string*> tokens_;
+  int32_t max_id_ = -1;
+  std::vector<int32_t> bmp_ids_;   // of one-character tokens below U+10000; -1: none
+  std::vector<int32_t> byte_ids_;  // of <0x00>..<0xFF>; -1: none
+  FlatMap merges_;                 // left id << 32 | right id -> rank << 32 | merged id
+  FlatMap neighbours_;             // left character << 32 | right character, of the results of merges
+  std::string prefix_, suffix_;    // continuing_subword_prefix, end_of_word_suffix
   std::optional<std::string> unk_token_;
   std::optional<int32_t>
       unk_id_;  // nothing if unk_token_ is not in the vocabulary: then a text may not need it

@@ -27,11 +27,31 @@ std::unique_ptr<JsonNode> added_token_list(const JsonNode& root) {
   return root.has("added_tokens") ? std::make_unique<JsonNode>(root.at("added_tokens")) : nullptr;
 }
 
+constexpr int kMaxRegexes = 100;  // each may take a megabyte once compiled; real files have up to ten
+
+int count_regexes(const Json& node) {
+  if (!node.is_structured()) return 0;
+  int count = node.is_object() && node.contains("Regex") ? 1 : 0;
+  for (const Json& inner : node) count += count_regexes(inner);
+  return count;
+}
+
+// The file's rules, which make what stands in them much larger; its depth is bounded by the parser.
+const JsonNode& checked(const JsonNode& root) {
+  int count = 0;
+  for (const char* section : {"normalizer", "pre_tokenizer", "decoder"})
+    if (root.has(section)) count += count_regexes(root.at(section).value());
+  if (count > kMaxRegexes)
+    throw UserError(
+        str(root.where(), ": has ", count, " regular expressions; at most ", kMaxRegexes, " are accepted"));
+  return root;
+}
+
 }  // namespace
 
 struct Tokenizer::Impl {
   Impl(const JsonNode& root, const std::vector<AddedToken>& named, bool split_special_tokens)
-      : model(root.at("model")),
+      : model(checked(root).at("model")),
         normalizer(make_normalizer(optional(root, "normalizer"))),
         pre_tokenizer(optional(root, "pre_tokenizer"), alphabet),
         post_processor(PostProcessor::from_json(optional(root, "post_processor"))),
