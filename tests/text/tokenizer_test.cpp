@@ -60,6 +60,15 @@ TEST(Tokenizer, MayBeUsedByThreadsAtOnce) {
   for (const auto& ids : found) EXPECT_EQ(ids, expected);
 }
 
+// In the tokenizers library an expression that matches nothing does not match an empty text.
+TEST(Tokenizer, ReplaceLeavesAnEmptyTextEmpty) {
+  Json json = read_json_file(kGolden / "gpt2.json");
+  json["normalizer"] = {{"type", "Replace"}, {"pattern", {{"Regex", "x*"}}}, {"content", "a"}};
+  const Tokenizer tokenizer = Tokenizer::from_json(json, "F");
+  EXPECT_TRUE(tokenizer.encode("").empty());
+  EXPECT_EQ(tokenizer.encode("b"), golden("gpt2").encode("aba"));
+}
+
 TEST(Tokenizer, FolderGivesSpecialTokensAndFingerprint) {
   const auto folder = new_folder("folder");
   const std::string tokenizer_json = read_file(kGolden / "deepseek.json", 1 << 20);

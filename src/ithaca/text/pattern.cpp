@@ -20,6 +20,7 @@ TextPattern TextPattern::regex(const std::string& expression, const std::string&
 }
 
 void TextPattern::find_all(std::string_view text, RegexScratch& scratch, std::vector<Span>& matches) const {
+  if (text.empty()) return;  // in the tokenizers library nothing matches an empty text, not even nothing
   if (regex_) return regex_->find_all(text, scratch, matches);
   for (std::size_t at = 0; (at = text.find(literal_, at)) != std::string_view::npos; at += literal_.size())
     matches.push_back({at, at + literal_.size()});
