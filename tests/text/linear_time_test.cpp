@@ -1,4 +1,4 @@
-// Time of reading tokenizer.json and of encoding: at most in proportion to file and text. Each case is run at a
+// Time of reading tokenizer.json, of encoding and of decoding: at most in proportion to file and text. Each case is run at a
 // size and at 32 times that size: larger tables are slower by caches, quadratic work by 1,024.
 #include <gtest/gtest.h>
 
@@ -125,6 +125,16 @@ const Case kCases[] = {
        return with_pre_tokenizer({{"type", "Sequence"}, {"pretokenizers", list}});
      },
      no_text},
+    {"spaces that the decoder strips", 5'000,
+     [](std::size_t) {
+       Json json = letters();
+       json["decoder"] = {
+           {"type", "Sequence"},
+           {"decoders",
+            {{{"type", "Fuse"}}, {{"type", "Strip"}, {"content", " "}, {"start", INT32_MAX}, {"stop", 0}}}}};
+       return json;
+     },
+     all_spaces},
     {"one word", 10'000, plain, all_a},
     {"words of one letter", 10'000,
      [](std::size_t) {
@@ -158,7 +168,8 @@ Timing measure(const Case& test, std::size_t size) {
   result.bytes = file.size() + text.size();
   for (int i = 0; i < 3; ++i) {
     const double start = processor_seconds();
-    Tokenizer::from_json(parse_json(file, "F"), "F").encode(text);
+    const Tokenizer tokenizer = Tokenizer::from_json(parse_json(file, "F"), "F");
+    tokenizer.decode(tokenizer.encode(text));
     result.seconds = std::min(result.seconds, processor_seconds() - start);
   }
   return result;

@@ -107,6 +107,17 @@ TEST(BadTokenizer, RulesThatDoubleTheTextAreStopped) {
   EXPECT_THROW(tokenizer.encode("aaaa"), UserError);
 }
 
+// A small file must not make long documents of short ones.
+TEST(BadTokenizer, TemplatesThatRepeatManyIdsAreRefused) {
+  Json json = minimal();
+  Json single = Json::array({{{"Sequence", {{"id", "A"}}}}});
+  for (int i = 0; i < 100; ++i) single.push_back({{"SpecialToken", {{"id", "x"}}}});
+  json["post_processor"] = {{"type", "TemplateProcessing"},
+                            {"single", single},
+                            {"special_tokens", {{"x", {{"ids", std::vector<int>(100, 1)}}}}}};
+  EXPECT_THAT(error_of(json), testing::HasSubstr("F.post_processor.single: expected at most 4096 ids"));
+}
+
 TEST(BadTokenizer, ManyRegularExpressionsAreRefused) {
   Json json = minimal();
   Json list = Json::array();

@@ -89,10 +89,12 @@ class StripCharacter : public Decoder {
   }
   std::vector<std::string> run(std::vector<std::string> tokens, RegexScratch&) const override {
     for (std::string& token : tokens) {
-      for (std::int64_t i = 0; i < start_ && token.starts_with(content_); ++i)
-        token.erase(0, content_.size());
-      for (std::int64_t i = 0; i < stop_ && token.ends_with(content_); ++i)
-        token.resize(token.size() - content_.size());
+      std::string_view rest = token;
+      for (std::int64_t i = 0; i < start_ && rest.starts_with(content_); ++i)
+        rest.remove_prefix(content_.size());
+      for (std::int64_t i = 0; i < stop_ && rest.ends_with(content_); ++i)
+        rest.remove_suffix(content_.size());
+      token = std::string(rest);
     }
     return tokens;
   }

@@ -8,6 +8,7 @@ namespace ithaca {
 namespace {
 
 constexpr std::int64_t kMaxId = 16'000'000;
+constexpr std::size_t kMaxIds = 4096;  // a template may name a list of ids many times over
 constexpr std::string_view kKnown =
     "ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing, Sequence";
 
@@ -34,6 +35,7 @@ PostProcessor from_template(const JsonNode& node) {
       const std::vector<int32_t> ids = template_ids(node, piece.at("SpecialToken").text("id"));
       auto& side = texts ? processor.behind : processor.before;
       side.insert(side.end(), ids.begin(), ids.end());
+      if (side.size() > kMaxIds) single.fail(str("at most ", kMaxIds, " ids on a side of the text"));
     }
   }
   if (texts != 1) single.fail("a template with the text (Sequence A) exactly once");
@@ -60,6 +62,8 @@ PostProcessor PostProcessor::from_json(const JsonNode& node) {
     const PostProcessor next = from_json(list.item(i));
     all.before.insert(all.before.begin(), next.before.begin(), next.before.end());
     all.behind.insert(all.behind.end(), next.behind.begin(), next.behind.end());
+    if (all.before.size() > kMaxIds || all.behind.size() > kMaxIds)
+      list.fail(str("at most ", kMaxIds, " ids on a side of the text"));
   }
   return all;
 }
