@@ -121,6 +121,9 @@ TEST(Regex, NamesWhatHasNoEqual) {
                                                                {"(?y{g})a", "(?y"},
                                                                {"\\M-a", "\\M-"},
                                                                {"\\x{61 62}", "\\x{"},
+                                                               {"\\o{$1}", "no character"},
+                                                               {"\\o{99}", "no character"},
+                                                               {"\\x{110000}", "no character"},
                                                                {"(?<=a+)b", "lookbehind"},
                                                                {"\\p{Grapheme_Cluster_Break_L}", "Grapheme"},
                                                                {"a{70000}", "too big"}};

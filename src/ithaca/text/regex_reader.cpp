@@ -1,7 +1,8 @@
 #include "ithaca/text/regex_reader.h"
 
-#include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <cstdint>
 
 #include "ithaca/base/error.h"
 #include "ithaca/text/unicode.h"
@@ -56,9 +57,12 @@ std::string RegexReader::digits(std::string_view allowed, std::size_t most) {
 }
 
 char32_t RegexReader::from_digits(const std::string& digits, int base) const {
-  if (digits.empty() || digits.size() > 11) refuse("a character's number without digits, or with too many");
-  const unsigned long long value = std::stoull(digits, nullptr, base);
-  if (value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) refuse("a number that is no character's");
+  std::uint32_t value = 0;
+  const char* end = digits.data() + digits.size();
+  const auto read = std::from_chars(digits.data(), end, value, base);
+  if (digits.empty() || read.ec != std::errc() || read.ptr != end || value > 0x10FFFF ||
+      (value >= 0xD800 && value < 0xE000))
+    refuse("a number that is no character's");
   return static_cast<char32_t>(value);
 }
 
