@@ -60,6 +60,37 @@ TEST(Generate, EqualsTheRunWithoutACache) {
   }
 }
 
+// Whenever the cache grows, the tokens are the same: a row's neighbours in memory do not matter.
+TEST(Generate, TheCacheGrowsAsTokensCome) {
+  auto decoder = local_model();
+  const std::vector<int32_t> prompt = {1, 2, 3};
+  const std::vector<int32_t> expected = generate_plainly(*decoder, {prompt.begin(), prompt.end()}, 20);
+  for (const int64_t step : {1, 2, 7, 1000}) {
+    GenerateOptions options = {.max_new_tokens = 20, .eos_token_ids = {}, .on_token = {}};
+    options.cache_step = step;
+    EXPECT_EQ(generate_greedy(*decoder, prompt, options), expected) << step;
+  }
+  // Room for a petabyte of rows is not asked for: the third token ends this text.
+  EXPECT_EQ(
+      generate_greedy(*decoder, prompt,
+                      {.max_new_tokens = int64_t{1} << 40, .eos_token_ids = {expected[2]}, .on_token = {}})
+          .size(),
+      static_cast<std::size_t>(std::ranges::find(expected, expected[2]) - expected.begin()) + 1);
+}
+
+TEST(Generate, FollowsTheRulesOfTheFolder) {
+  auto decoder = local_model();
+  const std::vector<int32_t> prompt = {1, 2, 3};
+  const std::vector<int32_t> plain = generate_plainly(*decoder, {prompt.begin(), prompt.end()}, 6);
+  GenerationConfig config;
+  config.suppress_tokens = {plain[0]};
+  GenerateOptions options = {.max_new_tokens = 6, .eos_token_ids = {}, .on_token = {}};
+  options.rules = TokenRules(config, {}, 3, 6, decoder->config.vocab_size);
+  const std::vector<int32_t> ruled = generate_greedy(*decoder, prompt, options);
+  EXPECT_EQ(ruled.size(), 6u);
+  EXPECT_FALSE(std::ranges::count(ruled, plain[0]));
+}
+
 TEST(Generate, EndsWithEosAndPutsTheCoresBack) {
   auto decoder = local_model();
   const std::vector<int32_t> all =

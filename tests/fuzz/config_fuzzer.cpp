@@ -1,4 +1,4 @@
-// config.json, settings files in YAML and JSON, and command lines from bytes: a mistake is a UserError or a
+// config.json, generation_config.json, settings files in YAML and JSON, and command lines from bytes: a mistake is a UserError or a
 // listed problem, never anything else.
 #include <algorithm>
 #include <cstddef>
@@ -10,8 +10,10 @@
 
 #include "ithaca/base/error.h"
 #include "ithaca/base/json.h"
+#include "ithaca/config/generation_config.h"
 #include "ithaca/config/layout.h"
 #include "ithaca/config/model_config.h"
+#include "ithaca/config/python_json.h"
 #include "ithaca/config/settings.h"
 
 namespace {
@@ -20,9 +22,18 @@ using namespace ithaca;
 
 void parse_model(std::string_view text) {
   try {
-    const ModelConfig config = parse_model_config(parse_json(text, "config.json"), "config.json");
+    const ModelConfig config = parse_model_config(parse_python_json(text, "config.json"), "config.json");
     ITHACA_CHECK(count_parameters(config) > 0);
     ITHACA_CHECK(ulysses_traffic(config, 1, 1024, 4, 3, 1).forward >= 0);
+  } catch (const UserError&) {
+  }
+}
+
+void parse_generation(std::string_view text) {
+  try {
+    const GenerationConfig config =
+        parse_generation_config(parse_python_json(text, "generation_config.json"), "generation_config.json");
+    ITHACA_CHECK(config.repetition_penalty > 0 && config.min_new_tokens >= 0);
   } catch (const UserError&) {
   }
 }
@@ -58,6 +69,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   switch (data[0] % 4) {
     case 0:
       parse_model(text);
+      parse_generation(text);
       break;
     case 1:
       parse_settings(text, "run.yaml", {});

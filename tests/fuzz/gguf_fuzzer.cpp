@@ -30,16 +30,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
   const std::span<const std::byte> file = std::as_bytes(std::span(data, size));
   const std::string source = "fuzz.gguf";
   try_to([&] {
-    const ithaca::GgufHeader header = ithaca::parse_gguf(file, source);
-    for (const ithaca::GgufTensor& tensor : header.tensors) {
+    const ithaca::GgufFiles files{source, {file}, {}, ithaca::parse_gguf(file, source)};
+    for (const ithaca::GgufTensor& tensor : files.header.tensors) {
       if (tensor.numel() > kMaxElements) continue;
       std::vector<float> values(static_cast<std::size_t>(tensor.numel()));
-      ithaca::dequantize(tensor.type, file.subspan(tensor.offset, tensor.bytes), values);
+      ithaca::dequantize(tensor.type, files.bytes(tensor), values);
     }
-    const ithaca::GgufMetadata metadata(header, source);
+    const ithaca::GgufMetadata metadata(files.header, source);
     try_to([&] { (void)ithaca::read_gguf_tokenizer(metadata).tokenizer->dump(); });
     try_to([&] {
-      ithaca::LlamaFile llama(header, file, source);
+      ithaca::LlamaFile llama(files);
       nlohmann::json config = nlohmann::json::object();
       llama.add_config(config);
       (void)llama.map_tensors();

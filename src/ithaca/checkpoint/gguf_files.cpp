@@ -71,7 +71,8 @@ GgufFiles open_gguf(const fs::path& path) {
   GgufHeader header = parse_gguf(named->bytes(), files.source);
   const Split split = read_split(header, files.source);
   if (split.count <= 1) {
-    files.parts = {named};
+    files.parts = {named->bytes()};
+    files.maps = {named};
     files.header = std::move(header);
     return files;
   }
@@ -79,8 +80,9 @@ GgufFiles open_gguf(const fs::path& path) {
   const std::vector<fs::path> paths = part_paths(path, split);
   for (int64_t number = 0; number < split.count; ++number) {
     const fs::path& part = paths[static_cast<std::size_t>(number)];
-    files.parts.push_back(MappedFile::open(part));
-    GgufHeader own = parse_gguf(files.parts.back()->bytes(), part.string());
+    files.maps.push_back(MappedFile::open(part));
+    files.parts.push_back(files.maps.back()->bytes());
+    GgufHeader own = parse_gguf(files.parts.back(), part.string());
     check_part(own, part, {number, split.count});
     for (GgufTensor& tensor : own.tensors) {
       if (!names.insert(tensor.name).second)

@@ -2,6 +2,7 @@
 #pragma once
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,11 +13,12 @@ namespace ithaca {
 
 struct GgufFiles {
   std::string source;  // the file that was named, for messages
-  std::vector<std::shared_ptr<const MappedFile>> parts;
+  std::vector<std::span<const std::byte>> parts;
+  std::vector<std::shared_ptr<const MappedFile>> maps;  // that hold the parts
   GgufHeader header;  // the first part's metadata, the tensors of all; GgufTensor::part says where each lies
 
   std::span<const std::byte> bytes(const GgufTensor& tensor) const {
-    return parts.at(tensor.part)->bytes().subspan(tensor.offset, tensor.bytes);
+    return parts.at(tensor.part).subspan(tensor.offset, tensor.bytes);
   }
 };
 

@@ -1,5 +1,5 @@
-// The families that can be built, as an explicit list: one entry a family (llama.cpp: block, config keys,
-// tensor names).
+// The families that can be built, as an explicit list: one entry a family (llama.cpp: the block and the names of its
+// parameters). Their config keys are declared in config/model_keys.
 #pragma once
 #include <ATen/core/Tensor.h>
 

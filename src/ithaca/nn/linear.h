@@ -1,5 +1,5 @@
-// y = x W^T + b. `before` and `after` are the seam for parallel forms (column, row, LoRA): they need no new
-// layer class.
+// y = after(before(x) W^T + b). Nothing sets `before` and `after` so far: they are the seam where forms that are cut by
+// columns or rows will talk to other ranks, without a layer class of their own.
 #pragma once
 #include <ATen/core/Tensor.h>
 
