@@ -3,6 +3,9 @@
 
 #include "cli/commands.h"
 #include "ithaca/base/error.h"
+#include "ithaca/checkpoint/gguf_keys.h"
+#include "ithaca/checkpoint/model_weights.h"
+#include "ithaca/config/model_keys.h"
 #include "ithaca/config/settings.h"
 #include "ithaca/text/tokenizer_keys.h"
 
@@ -23,6 +26,7 @@ constexpr const char* kOverview =
   ithaca env                                 versions, processor, memory, launcher
   ithaca help [COMMAND | settings | GROUP]   this text; a command; all settings; those of one group
   ithaca help tokenizers                     what is read in a tokenizer's folder, key by key
+  ithaca help model_files                    the keys of config.json, generation_config.json and GGUF files
 
 First steps:
   ithaca list-cfg
@@ -87,6 +91,19 @@ std::vector<Page> pages() {
   };
 }
 
+// docs/model_files.md, whole.
+std::string model_files_text() {
+  return str(
+      "<!-- made by: ithaca help model_files > docs/model_files.md -->\n"
+      "# What is read of other people's files\n\n"
+      "Every key and every tensor of a model folder or a GGUF file is **used**, **harmless** (it changes no "
+      "number here), or "
+      "**refused** by name with the values that would change nothing. A key that is in no table is named "
+      "once in the log. "
+      "tests/config compares the tables with transformers 4.57.6, transformers 5.23.0 and gguf 0.19.0.\n\n",
+      model_keys_markdown(), "\n", weights_markdown(), "\n", gguf_keys_markdown());
+}
+
 }  // namespace
 
 int run_help(const Words& words) {
@@ -106,6 +123,10 @@ int run_help(const Words& words) {
   }
   if (topic == "tokenizers") {
     std::fputs(tokenizer_keys_markdown().c_str(), stdout);
+    return kDone;
+  }
+  if (topic == "model_files") {
+    std::fputs(model_files_text().c_str(), stdout);
     return kDone;
   }
   for (const Page& page : pages()) {

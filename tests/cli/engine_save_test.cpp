@@ -108,14 +108,14 @@ class EngineSave : public testing::TestWithParam<std::tuple<int, bool>> {
 
 TEST_P(EngineSave, EveryStepIsSavedAndAStoppedRunGoesOnBitForBit) {
   const Words often = {"--save_steps", "1", "--save_total_limit", "2"};
-  const Result straight = run_program(train("straight", 30, {"--save_steps", "10"}), {}, 60);
+  const Result straight = run_program(train("straight", 30, {"--save_steps", "10"}), {}, 240);
   ASSERT_EQ(straight.code, 0) << straight.err;
   Program run(train("stopped", 30, often));
   ASSERT_TRUE(wait_until(30, [&] { return logged("stopped") >= 3; })) << run.err();
   run.send(SIGTERM);
   const Result stopped = run.wait(30);
   ASSERT_EQ(stopped.code, 75) << stopped.err;
-  const Result rest = run_program(train("stopped", 30, often), {}, 60);
+  const Result rest = run_program(train("stopped", 30, often), {}, 240);
   ASSERT_EQ(rest.code, 0) << rest.err;
   EXPECT_THAT(rest.err, HasSubstr("resuming"));
   expect_same_model("stopped", "straight");
@@ -126,7 +126,7 @@ TEST_P(EngineSave, AKilledRunIsFoundWholeAndGoesOnBitForBit) {
   const bool full = std::getenv("ITHACA_FULL") != nullptr;
   const int wanted = full ? 167 : 10, steps = 40;
   const Words often = {"--save_steps", "1", "--save_total_limit", "2"};
-  const Result straight = run_program(train("straight", steps, {"--save_steps", "0"}), {}, 60);
+  const Result straight = run_program(train("straight", steps, {"--save_steps", "0"}), {}, 240);
   ASSERT_EQ(straight.code, 0) << straight.err;
   std::mt19937 random(7 + static_cast<unsigned>(ranks()));
   int kills = 0, runs = 0;
@@ -159,7 +159,7 @@ TEST_P(EngineSave, AKilledRunIsFoundWholeAndGoesOnBitForBit) {
       fs::remove_all(folder_.path("killed"));
     }
   }
-  const Result rest = run_program(train("killed", steps, often), {}, 60);
+  const Result rest = run_program(train("killed", steps, often), {}, 240);
   ASSERT_EQ(rest.code, 0) << rest.err;
   expect_same_model("killed", "straight");
 }

@@ -2,6 +2,7 @@
 #include "ithaca/checkpoint/model_weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
 
@@ -30,9 +31,11 @@ bool is_float(DType dtype) {
 }
 
 // Buffers that older files keep and that are computed anew.
+constexpr std::array kKnownBuffers = {"rotary_emb.inv_freq", "rotary_emb.cos_cached",
+                                      "rotary_emb.sin_cached"};
+
 bool is_known_buffer(const std::string& name) {
-  return name.find("rotary_emb.inv_freq") != std::string::npos || name.ends_with("rotary_emb.cos_cached") ||
-         name.ends_with("rotary_emb.sin_cached");
+  return std::ranges::any_of(kKnownBuffers, [&](const char* buffer) { return name.ends_with(buffer); });
 }
 
 void add_layer(const ModelConfig& c, int64_t index, std::vector<WantedTensor>& list) {
@@ -184,6 +187,28 @@ void untie_if_heads_differ(ModelConfig& config, const WeightFiles& weights, cons
   config.notes.push_back(str(folder.string(),
                              ": tie_word_embeddings is true, but lm_head.weight differs from the "
                              "embedding: they are not tied, as in transformers"));
+}
+
+std::string weights_markdown() {
+  ModelConfig config;
+  config.num_hidden_layers = 1;
+  config.attention_bias = config.mlp_bias = true;
+  std::string text =
+      "## Tensors in the weights\n\nFor each layer; names without `model.`, as of a base model, serve as "
+      "well. Shapes are "
+      "compared with config.json before anything is built.\n\n| tensor | | |\n|---|---|---|\n";
+  for (const WantedTensor& tensor : wanted_tensors(config))
+    text +=
+        str("| `", tensor.name, "` | used",
+            tensor.name.ends_with(".bias") ? ", where config.json says so" : "", " | ", tensor.keys, " |\n");
+  for (const char* buffer : kKnownBuffers)
+    text += str("| `*", buffer, "` | harmless | of older files; computed anew |\n");
+  return text +
+         "| any other | refused | it is named |\n\nWhere `tie_word_embeddings` is true, `lm_head.weight` may "
+         "be absent or "
+         "equal to the embedding, or be there in its stead; where it differs, the model is not tied. Where "
+         "it is false, "
+         "`lm_head.weight` must be there. An index may list tensors that nobody needs and no file holds.\n";
 }
 
 ModelConfig read_checked_config(const Settings& settings) {

@@ -32,6 +32,9 @@ void check_weights(const ModelConfig& config, const WeightFiles& weights,
 void untie_if_heads_differ(ModelConfig& config, const WeightFiles& weights,
                            const std::filesystem::path& folder);
 
+// Section of docs/model_files.md.
+std::string weights_markdown();
+
 // config.json of model_name_or_path, checked against the weights beside it (unless train_from_scratch) and against the
 // memory of this machine. UserError.
 ModelConfig read_checked_config(const Settings& settings);
