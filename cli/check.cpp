@@ -60,7 +60,7 @@ void print_plan(const ResolvedSettings& settings, int64_t world_size, int64_t ra
   const fs::path folder = model_folder(s);
   if (!fs::exists(folder / "config.json", error)) return;
   try {
-    const ModelConfig model = read_checked_config(s);
+    const ModelConfig model = read_checked_config(s, false);
     check_model_layout(settings, model, world_size, problems);
     if (problems.empty()) print_model(s, model, world_size, ranks_per_node);
     for (const std::string& note : model.notes) std::printf("  note           %s\n", note.c_str());

@@ -31,10 +31,6 @@ std::string chat_prompt(const fs::path& folder, const std::string& prompt) {
   return templates.choose().render(input).text;
 }
 
-}  // namespace
-
-namespace {
-
 // What ends a text: the tokens that generation_config.json names (or config.json, where that file is absent) and no
 // others, as in transformers; the tokenizer's end token where neither names one.
 std::vector<int64_t> end_tokens(const GenerationConfig& generation, const ModelConfig& config,

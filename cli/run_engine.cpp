@@ -39,7 +39,7 @@ void check_model(const ResolvedSettings& settings, int64_t world_size, Problems&
   const fs::path folder = model_folder(settings.values);
   if (!fs::exists(folder / "config.json", error)) return;
   try {
-    check_model_layout(settings, read_checked_config(settings.values), world_size, problems);
+    check_model_layout(settings, read_checked_config(settings.values, false), world_size, problems);
   } catch (const UserError& mistake) {
     problems.add(mistake.what());
   }

@@ -211,10 +211,13 @@ std::string weights_markdown() {
          "`lm_head.weight` must be there. An index may list tensors that nobody needs and no file holds.\n";
 }
 
-ModelConfig read_checked_config(const Settings& settings) {
+ModelConfig read_checked_config(const Settings& settings, bool weights_needed) {
   const fs::path folder = model_folder(settings);
   ModelConfig config = read_model_config(folder);
-  if (!settings.train_from_scratch) {
+  const bool there = fs::exists(folder / kWeightsFile) || fs::exists(folder / kWeightsIndex);
+  if (!settings.train_from_scratch && !there && !weights_needed) {
+    config.notes.push_back(str(folder.string(), ": no weights are there to compare config.json with"));
+  } else if (!settings.train_from_scratch) {
     const WeightFiles weights = WeightFiles::open(folder);
     untie_if_heads_differ(config, weights, folder);
     check_weights(config, weights, folder);

@@ -36,7 +36,8 @@ void untie_if_heads_differ(ModelConfig& config, const WeightFiles& weights,
 std::string weights_markdown();
 
 // config.json of model_name_or_path, checked against the weights beside it (unless train_from_scratch) and against the
-// memory of this machine. UserError.
-ModelConfig read_checked_config(const Settings& settings);
+// memory of this machine. UserError; without `weights_needed` a folder that has no weights is no mistake, and a note says
+// that nothing was compared.
+ModelConfig read_checked_config(const Settings& settings, bool weights_needed = true);
 
 }  // namespace ithaca
