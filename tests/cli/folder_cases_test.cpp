@@ -2,7 +2,6 @@
 // (tools/oracles/folder_case_goldens.py), to 1e-5.
 #include <gmock/gmock.h>
 
-
 #include "tests/cli/run_program.h"
 #include "tests/support/tiny_folder.h"
 
@@ -37,9 +36,10 @@ class FolderCases : public testing::Test {
     const double loss = read_json(folder_.path() / "out/eval_results.json").at("eval_loss").get<double>();
     EXPECT_NEAR(loss, goldens().at("eval_loss").at(name).get<double>(), 1e-5) << name;
   }
-  Result generate(const fs::path& model, const std::vector<std::string>& more = {"--max_new_tokens", "12"}) const {
-    std::vector<std::string> words = {ITHACA_PROGRAM, "generate", "--model_name_or_path", model.string(), "--prompt",
-                                      goldens().at("prompt").get<std::string>()};
+  Result generate(const fs::path& model,
+                  const std::vector<std::string>& more = {"--max_new_tokens", "12"}) const {
+    std::vector<std::string> words = {ITHACA_PROGRAM, "generate", "--model_name_or_path",
+                                      model.string(), "--prompt", goldens().at("prompt").get<std::string>()};
     words.insert(words.end(), more.begin(), more.end());
     return run_program(words, {}, 60);
   }
@@ -88,12 +88,14 @@ TEST_F(FolderCases, OdditiesThatTransformersLoads) {
 TEST_F(FolderCases, AnIndexThatListsATiedHead) {
   const fs::path copy = folder_.path() / "tied";
   fs::copy(kCases / "tied", copy);
-  for (const char* file : {"tokenizer.json", "tokenizer_config.json"}) fs::copy_file(kCases / "model" / file, copy / file);
+  for (const char* file : {"tokenizer.json", "tokenizer_config.json"})
+    fs::copy_file(kCases / "model" / file, copy / file);
   expect_loss(copy, "tied");
   change(copy / "config.json", {{"vocab_size", 385}});
   const Result result = eval(copy);
   EXPECT_EQ(result.code, 2);
-  EXPECT_THAT(result.err, HasSubstr("model.embed_tokens.weight has shape [384, 32], config.json says [385, 32]"));
+  EXPECT_THAT(result.err,
+              HasSubstr("model.embed_tokens.weight has shape [384, 32], config.json says [385, 32]"));
 }
 
 TEST_F(FolderCases, GenerationConfigIsRead) {
@@ -117,7 +119,8 @@ TEST_F(FolderCases, GenerationConfigIsRead) {
 }
 
 TEST_F(FolderCases, TextThatCannotBeWrittenIsNoSuccess) {
-  const std::string line = std::string(ITHACA_PROGRAM) + " generate --model_name_or_path '" + (kCases / "model").string() +
+  const std::string line = std::string(ITHACA_PROGRAM) + " generate --model_name_or_path '" +
+                           (kCases / "model").string() +
                            "' --prompt 'home sail' --max_new_tokens 2 >/dev/full";
   const Result result = run_program({"/bin/sh", "-c", line}, {}, 60);
   EXPECT_EQ(result.code, 2);
@@ -130,7 +133,8 @@ TEST_F(FolderCases, ClaimedSizesAreRefusedBeforeAnythingIsBuilt) {
   change(copy / "config.json", {{"hidden_size", 1 << 20}, {"head_dim", 8}, {"vocab_size", 1 << 22}});
   const Result result = eval(copy);
   EXPECT_EQ(result.code, 2);
-  EXPECT_THAT(result.err, AllOf(HasSubstr("vocab_size, hidden_size"), HasSubstr("model.embed_tokens.weight")));
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr("vocab_size, hidden_size"), HasSubstr("model.embed_tokens.weight")));
   EXPECT_LT(result.seconds, 10);
 }
 
@@ -146,7 +150,8 @@ TEST_F(FolderCases, ASplitGgufIsJoined) {
   fs::copy_file(kCases / "split-00001-of-00002.gguf", folder_.path() / "split-00001-of-00002.gguf");
   const Result alone = convert(folder_.path() / "split-00001-of-00002.gguf", "alone");
   EXPECT_EQ(alone.code, 2);
-  EXPECT_THAT(alone.err, AllOf(HasSubstr("is part 1 of 2 of a split file"), HasSubstr("llama-gguf-split --merge")));
+  EXPECT_THAT(alone.err,
+              AllOf(HasSubstr("is part 1 of 2 of a split file"), HasSubstr("llama-gguf-split --merge")));
 }
 
 TEST(ModelFilesPage, IsWhatTheProgramPrints) {
