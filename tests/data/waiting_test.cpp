@@ -90,7 +90,7 @@ TEST_F(Waiting, LastsAsLongAsTheHolderLivesAndIsSaid) {
   const auto begin = Clock::now();
   EXPECT_TRUE(open().from_cache);
   EXPECT_GT(seconds_since(begin), 5.0);
-  EXPECT_LT(seconds_since(begin), 7.5);
+  EXPECT_LT(seconds_since(begin), 30.0);
   EXPECT_EQ(calls(), 1);
   ASSERT_EQ(said_.size(), 1u);
   EXPECT_THAT(said_.front(),
@@ -106,12 +106,12 @@ TEST_F(Waiting, EndsWithAStop) {
   const auto begin = Clock::now();
   options_.host.stop_requested = [&] { return seconds_since(begin) > 0.2; };
   EXPECT_THROW(open(), Stopped);
-  EXPECT_LT(seconds_since(begin), 1.0);
+  EXPECT_LT(seconds_since(begin), 4.0);
 }
 
 TEST_F(Waiting, AStopEndsTokenisingAtOnceAndLeavesNothingBehind) {
   std::string lines;
-  for (int i = 0; i < 2000; ++i) lines += "{\"text\": \"" + std::string(1000, 'x') + "\"}\n";
+  for (int i = 0; i < 8000; ++i) lines += "{\"text\": \"" + std::string(1000, 'x') + "\"}\n";
   file_ = write("long.jsonl", lines);
   DocumentEncoder slow = byte_encoder();
   slow.encode = [](std::string_view text, const Poll& poll, std::vector<int32_t>& ids) {
@@ -132,7 +132,7 @@ TEST_F(Waiting, AStopEndsTokenisingAtOnceAndLeavesNothingBehind) {
       EXPECT_EQ(stopped.code(), kStoppedAndSaved);
       EXPECT_THAT(stopped.what(), HasSubstr("long.jsonl is tokenised"));
     }
-    EXPECT_LT(seconds_since(begin), 1.0) << "20 s of work";
+    EXPECT_LT(seconds_since(begin), 4.0) << "80 s of work";
   }
   options_.cache_dir = folder_ / "cache";
   EXPECT_THAT(kept(), ElementsAre());

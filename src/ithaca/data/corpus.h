@@ -39,7 +39,7 @@ struct Corpus {
 struct CorpusOptions {
   std::filesystem::path cache_dir;  // created if missing; empty: no cache
   bool overwrite = false;
-  int threads = 0;  // that tokenise; 0: one a core that this process may use
+  int threads = 0;  // that tokenise; 0: one a core that this process may use (affinity, CPU quota)
   Host host = {};
 };
 

@@ -27,7 +27,7 @@ struct DatasetOptions {
   int64_t max_tokens = 0;           // 0: all; keeps the first n tokens of the corpus (evaluation)
   std::filesystem::path cache_dir;  // created if missing; empty: no cache
   bool overwrite_cache = false;
-  int threads = 0;  // that tokenise; 0: one a core that this process may use
+  int threads = 0;  // that tokenise; 0: one a core that this process may use (affinity, CPU quota)
   // Asked several times a second, on the thread that opens, while a text is read or tokenised and while another process
   // does; true: `open` throws Stopped and leaves nothing half done. May be empty.
   std::function<bool()> stop_requested = {};
