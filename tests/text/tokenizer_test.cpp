@@ -6,6 +6,8 @@
 #include <thread>
 
 #include "ithaca/base/file.h"
+#include "ithaca/text/regex.h"
+#include "ithaca/text/unicode.h"
 
 namespace ithaca {
 namespace {
@@ -67,6 +69,24 @@ TEST(Tokenizer, ReplaceLeavesAnEmptyTextEmpty) {
   const Tokenizer tokenizer = Tokenizer::from_json(json, "F");
   EXPECT_TRUE(tokenizer.encode("").empty());
   EXPECT_EQ(tokenizer.encode("b"), golden("gpt2").encode("aba"));
+}
+
+TEST(Unicode, ClassesAreTheLibrarysOwn) {
+  // Unicode 16 in one part of the library, much older tables in others.
+  EXPECT_TRUE(is_numeric(0x10D40) && is_word_character(0x10D40) && is_word_character(0x200D));
+  EXPECT_FALSE(is_punctuation(0x61D) || is_punctuation(0x2E43) || is_mark(0x7FD) || is_mark(0x898));
+  EXPECT_TRUE(is_punctuation('$') && is_punctuation(0x2E42) && is_mark(0x301) && is_mark(0x20DD));
+  // Whitespace, whose words the library finds by one more expression, agrees with single_word.
+  const Regex words(R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200C}\x{200D}])", "test");
+  RegexScratch scratch(std::size_t{1} << 20);
+  for (char32_t c = 0; c < 0x30000; ++c) {
+    if (c >= 0xD800 && c < 0xE000) continue;
+    std::string text;
+    append_utf8(text, c);
+    std::vector<Span> matches;
+    words.find_all(text, scratch, matches);
+    ASSERT_EQ(!matches.empty(), is_word_character(c)) << std::hex << static_cast<unsigned>(c);
+  }
 }
 
 TEST(Tokenizer, FolderGivesSpecialTokensAndFingerprint) {

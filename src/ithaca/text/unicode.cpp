@@ -2,7 +2,11 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
+
+#include "ithaca/text/library_tables.h"
 
 namespace ithaca {
 namespace {
@@ -13,6 +17,13 @@ struct Sequence {
   std::size_t bytes;  // of the character, or of the ill-formed part
   bool valid;
 };
+
+bool contains(std::span<const library::Range> ranges, char32_t c) {
+  const auto after =
+      std::upper_bound(ranges.begin(), ranges.end(), c,
+                       [](char32_t key, const library::Range& range) { return key < range.first; });
+  return after != ranges.begin() && c <= std::prev(after)->last;
+}
 
 // The allowed second bytes depend on the first (Unicode standard, table 3-7): no overlong forms, no
 // surrogates, nothing above U+10FFFF.
@@ -123,30 +134,21 @@ bool is_white_space(char32_t c) {
 
 bool is_numeric(char32_t c) {
   if (c < 0x80) return c >= '0' && c <= '9';
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL ||
-         category == UTF8PROC_CATEGORY_NO;
+  return contains(library::numeric(), c);
 }
 
 bool is_punctuation(char32_t c) {
   if (c < 0x80)
     return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
+  return contains(library::punctuation(), c);
 }
 
 bool is_mark(char32_t c) {
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category >= UTF8PROC_CATEGORY_MN && category <= UTF8PROC_CATEGORY_ME;
+  return c >= 0x300 && contains(library::marks(), c);
 }
 
 bool is_word_character(char32_t c) {
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  // Circled letters are symbols with the property Alphabetic.
-  const bool circled = (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
-                       (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
-  return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) ||
-         category == UTF8PROC_CATEGORY_PC || c == 0x200C || c == 0x200D || circled;
+  return contains(library::words(), c);
 }
 
 }  // namespace ithaca

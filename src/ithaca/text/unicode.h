@@ -1,4 +1,5 @@
-// UTF-8 and the character classes that the tokenizers' rules are written in (Unicode 15, utf8proc).
+// UTF-8 and the character classes that the tokenizers' rules are written in, as the
+// `tokenizers` library has them (library_tables.h).
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +23,7 @@ void append_utf8(std::string& text, char32_t code_point);
 bool is_white_space(char32_t c);     // property White_Space
 bool is_numeric(char32_t c);         // Nd, Nl, No
 bool is_punctuation(char32_t c);     // P*, and the ASCII symbols
-bool is_mark(char32_t c);            // Mn, Mc, Me
-bool is_word_character(char32_t c);  // L, M, N but No, Pc, join controls: \w of Rust's regex crate
+bool is_mark(char32_t c);            // what StripAccents takes out
+bool is_word_character(char32_t c);  // Alphabetic, M, Nd, Pc, join controls: \w of Rust's regex crate
 
 }  // namespace ithaca
