@@ -16,6 +16,7 @@ namespace ithaca {
 namespace {
 
 using testing::AllOf;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
@@ -279,6 +280,12 @@ TEST_F(Cli, EnvShowsNoSecrets) {
   EXPECT_EQ(result.code, 0);
   EXPECT_THAT(result.out, AllOf(HasSubstr("libtorch"), HasSubstr("cores"), HasSubstr("memory"),
                                 HasSubstr("launcher"), Not(HasSubstr("hunter2"))));
+  EXPECT_THAT(result.out,
+              ContainsRegex("vector code +(baseline|avx2|avx512|avx512_bf16); attention auto takes "));
+  EXPECT_THAT(run("env", "ITHACA_CPU_TIER=baseline").out,
+              ContainsRegex("vector code +baseline; attention auto takes our own"));
+  EXPECT_THAT(run("env", "ITHACA_CPU_TIER=mmx").out,
+              HasSubstr("not usable: ITHACA_CPU_TIER is \"mmx\"; this processor has baseline"));
 }
 
 }  // namespace
