@@ -53,6 +53,9 @@ std::optional<Value> own_attribute(Run& run, const Value& object, const std::str
     return value ? std::optional<Value>(*value) : std::nullopt;
   }
   if (object.is(Kind::kLoop)) return object.as<Loop>().attribute(name, run.budget);
+  if (object.is(Kind::kFunction))
+    throw Failure(str("the attribute \"", name, "\" of the function \"", object.as<Function>().name,
+                      "\" is not supported"));
   if (object.is(Kind::kMacro) && name == "name") return Value::string(object.as<Macro>().code->name);
   return std::nullopt;
 }

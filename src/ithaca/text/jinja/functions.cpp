@@ -101,7 +101,7 @@ Value not_supported(Run&, const Function& self, const Arguments&) {
   throw Failure(str("the function \"", self.name, "\" is not supported"));
 }
 
-constexpr std::array<std::pair<std::string_view, decltype(Function::call)>, 8> kFunctions{{
+constexpr std::array<std::pair<std::string_view, decltype(Function::call)>, 9> kFunctions{{
     {"range", &make_range},
     {"dict", &make_dict},
     {"namespace", &make_namespace},
@@ -110,6 +110,7 @@ constexpr std::array<std::pair<std::string_view, decltype(Function::call)>, 8> k
     {"cycler", &not_supported},
     {"joiner", &not_supported},
     {"lipsum", &not_supported},
+    {"self", &not_supported},
 }};
 
 }  // namespace

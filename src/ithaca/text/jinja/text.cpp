@@ -293,7 +293,7 @@ void append_json(std::string& out, std::string_view text, bool ensure_ascii) {
     const std::size_t letter = c < 0x80 ? kEscaped.find(static_cast<char>(c)) : std::string_view::npos;
     if (letter != std::string_view::npos) {
       out += {'\\', kLetters[letter]};
-    } else if (c < 0x20 || (ensure_ascii && c > 0x7F && c < 0x10000)) {
+    } else if (c < 0x20 || (ensure_ascii && c >= 0x7F && c < 0x10000)) {
       unit(c);
     } else if (ensure_ascii && c >= 0x10000) {
       unit(0xD800 + ((c - 0x10000) >> 10));
