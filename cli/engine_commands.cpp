@@ -55,12 +55,6 @@ int64_t new_tokens(const ResolvedSettings& settings, const GenerationConfig& gen
   return left;
 }
 
-// Text that did not reach its file or pipe is no success.
-void flush_output() {
-  if (std::fflush(stdout) != 0 || std::ferror(stdout))
-    throw UserError(str("standard output cannot be written: ", std::strerror(errno)));
-}
-
 }  // namespace
 
 int train_command(const EngineContext& context) {
@@ -133,7 +127,6 @@ int generate_command(const EngineContext& context) {
   const std::vector<int32_t> tokens = generate_greedy(*decoder, prompt, options);
   if (!s.apply_chat_template) std::printf("%s", s.prompt.c_str());
   std::printf("%s\n", tokenizer.decode(tokens, true).c_str());
-  flush_output();
   return kDone;
 }
 

@@ -74,12 +74,6 @@ void print_ids(const std::vector<int32_t>& ids) {
   if (std::fwrite(line.data(), 1, line.size(), stdout) != line.size()) fail_output();
 }
 
-// What the last lines' buffer holds is written here, not at the end of the program, where nobody would hear of
-// a full disk.
-void flush_output() {
-  if (std::fflush(stdout) != 0) fail_output();
-}
-
 // What eval and train take, is read as they read it.
 bool is_dataset(const std::filesystem::path& file) {
   std::string ending = file.extension().string();
@@ -106,7 +100,6 @@ int run_tokenize(const std::vector<std::string>& arguments) {
     const auto file = MappedFile::open(read.file);
     print({reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()});
   }
-  flush_output();
   return kDone;
 }
 

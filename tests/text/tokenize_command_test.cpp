@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "cli/standard_output.h"
 #include "cli/tokenize.h"
 #include "ithaca/base/error.h"
 #include "ithaca/base/file.h"
@@ -65,6 +66,7 @@ TEST_F(TokenizeCommand, AFullDiskIsAnError) {
   std::string message = "no error";
   try {
     run_tokenize({folder_, text_});
+    finish_standard_output();  // as main does
   } catch (const UserError& error) {
     message = error.what();
   }

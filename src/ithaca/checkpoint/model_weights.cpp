@@ -122,7 +122,7 @@ void check_memory(const ModelConfig& config, const Settings& settings, const fs:
                       " parameters (vocab_size ", config.vocab_size, ", hidden_size ", config.hidden_size,
                       ", intermediate_size ", config.intermediate_size, ", num_hidden_layers ",
                       config.num_hidden_layers, "), whose weights need ",
-                      gibibytes(static_cast<uint64_t>(weights)), " a rank; ", limits.words(limit),
+                      size_text(static_cast<uint64_t>(weights)), " a rank; ", limits.words(limit),
                       ". Mend the sizes, or choose a smaller model", settings.bf16 ? "" : " or bf16"));
 }
 

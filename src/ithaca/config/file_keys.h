@@ -8,10 +8,9 @@
 #include <vector>
 
 #include "ithaca/base/json.h"
+#include "ithaca/base/key_use.h"
 
 namespace ithaca {
-
-enum class KeyUse { kUsed, kHarmless, kRefused };
 
 // Values of a refused key that change nothing.
 enum class Unless { kNothing, kFalse, kZero, kOne, kZeroOrOne, kEmpty, kTrue };

@@ -3,7 +3,6 @@
 namespace ithaca {
 namespace {
 
-constexpr std::size_t kWordsAPoll = 4096;
 constexpr std::size_t kCachedBytes = 48;  // longer words hardly come twice
 constexpr std::size_t kCacheEntries = 1 << 18;
 constexpr std::size_t kGrowth = 16, kFreeBytes = std::size_t{1} << 20, kLargeText = std::size_t{64} << 20;
@@ -39,6 +38,7 @@ void Encoder::encode(std::string_view text, std::vector<int32_t>& ids) {
   words_.make_room();
   segments_.make_room();
   for (const TextPart& part : rules_.added.split_raw(text)) {
+    regex_.tick();
     if (part.id >= 0) {
       ids.push_back(part.id);
       continue;
@@ -62,10 +62,9 @@ void Encoder::encode(std::string_view text, std::vector<int32_t>& ids) {
 void Encoder::encode_plain(std::string text, bool starts_input, std::vector<int32_t>& ids) {
   const Words words = rules_.pre_tokenizer.run(std::move(text), starts_input, regex_);
   const std::string_view all = words.text;
-  std::size_t encoded = 0;
   for (const Span& span : words.spans) {
     encode_word(all.substr(span.begin, span.end - span.begin), ids);
-    if (++encoded % kWordsAPoll == 0) regex_.poll();
+    regex_.tick();
   }
 }
 
@@ -89,12 +88,11 @@ void Encoder::encode_mapped(std::string_view word, std::vector<int32_t>& ids) {
     return;
   }
   if (word.size() <= kCachedBytes) return rules_.model.encode(word, pairs_, ids);
-  std::size_t encoded = 0;
   for (std::size_t begin = 0; begin < word.size();) {
     const std::size_t end = rules_.model.next_cut(word, begin);
     encode_segment(word.substr(begin, end - begin), ids);
     begin = end;
-    if (++encoded % kWordsAPoll == 0) regex_.poll();
+    regex_.tick();
   }
 }
 

@@ -9,7 +9,6 @@
 namespace ithaca {
 namespace {
 
-constexpr std::size_t kMatchesAPoll = 4096;
 
 constexpr std::size_t kMaxPatternBytes = 16384;  // DeepSeek's longest is near 1,500
 constexpr std::uint32_t kMaxNesting = 50;
@@ -119,7 +118,7 @@ void Regex::find_all(std::string_view text, RegexScratch& scratch, std::vector<S
       throw UserError(str(compiled_->where, ": a match of the regular expression ends before it starts"));
     start = last_end = match.end;
     matches.push_back(match);
-    if (matches.size() % kMatchesAPoll == 0) scratch.poll();
+    scratch.tick();
   }
 }
 

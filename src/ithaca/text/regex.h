@@ -31,15 +31,18 @@ class RegexScratch {
   RegexScratch& operator=(const RegexScratch&) = delete;
   void set_limit(std::size_t max_text_bytes) { max_text_bytes_ = max_text_bytes; }
   void check_growth(std::size_t text_bytes) const;  // UserError above the limit
-  // Called between pieces of the work on a long text; what it throws ends the work. Null: nothing is called.
+  // Called now and then in the work on a long text; what it throws ends the work. Null: nothing is called.
   void set_poll(const std::function<void()>* poll) { poll_ = poll; }
-  void poll() const {
-    if (poll_ && *poll_) (*poll_)();
+  // A small piece of the work is done: a match, a word. They are counted over all parts of a text.
+  void tick() {
+    if (++ticks_ % kTicksAPoll == 0 && poll_ && *poll_) (*poll_)();
   }
 
  private:
   friend class Regex;
+  static constexpr std::size_t kTicksAPoll = 4096;
   const std::function<void()>* poll_ = nullptr;
+  std::size_t ticks_ = 0;
   struct State;
   std::unique_ptr<State> state_;
   std::size_t max_text_bytes_;

@@ -1,22 +1,17 @@
 // Every key of a tokenizer folder that is known, and what is done with it: one declaration, from which the
 // check of a folder and docs/tokenizers.md follow.
 #pragma once
-#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "ithaca/base/key_use.h"
 #include "ithaca/text/json_node.h"
 
 namespace ithaca {
 
-enum class KeyUse : std::uint8_t {
-  kUsed,      // changes ids or text, and does so here
-  kHarmless,  // changes neither, in transformers 5.23 with tokenizers 0.23.3
-  kRefused,   // would change them: accepted only where it is null, false or 0
-};
-
+// Used and harmless: in transformers 5.23 with tokenizers 0.23.3. A refused key may be null, false or 0.
 struct TokenizerKey {
   std::string_view file;
   std::string_view place;  // "" the file's object; "model"; "normalizer.Replace": components of that type
