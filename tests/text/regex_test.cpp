@@ -141,6 +141,7 @@ TEST(Regex, HostilePatternsEndSoon) {
   EXPECT_THROW(spans_of("(?:a|aa)+$", std::string(5000, 'a') + "c"), UserError);
   EXPECT_NE(error_of(std::string(20000, 'a')), "no error");
   EXPECT_NE(error_of(repeated("(", 2000) + repeated(")", 2000)), "no error");
+  EXPECT_NE(error_of("(?#a\\"), "no error");
   EXPECT_NE(error_of(repeated("[", 8000)), "no error");
   EXPECT_NE(error_of(repeated("[a", 8000)), "no error");
   EXPECT_NE(error_of("a" + repeated("{2}", 5000)), "no error");

@@ -1,6 +1,8 @@
 // The characters, escapes and bracket classes of a regular expression in Oniguruma's own syntax, for
 // regex_rewrite.cpp.
 #pragma once
+#include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,7 +23,7 @@ class RegexReader {
   }
   bool starts_with(std::string_view text) const { return source_.substr(at_).starts_with(text); }
   bool accept(std::string_view text);  // moves on if it comes next
-  void skip(std::size_t bytes) { at_ += bytes; }
+  void skip(std::size_t bytes) { at_ = std::min(at_ + bytes, source_.size()); }
   char32_t next();                              // one character
   std::string until(std::string_view closing);  // moves behind it; UserError if it does not come
 
