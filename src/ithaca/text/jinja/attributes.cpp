@@ -18,7 +18,8 @@ std::string shown_type(const Value& value) {
   return value.is(Kind::kNone) ? "None" : str(type_name(value), " object");
 }
 
-Value no_attribute(const Value& object, const std::string& name) {
+Value no_attribute(const Value& object, const std::string& whole_name) {
+  const std::string name = whole_name.substr(0, byte_of(whole_name, 80));
   return Value::undefined(str('\'', shown_type(object), "' has no attribute '", name, '\''));
 }
 
@@ -96,7 +97,8 @@ Value attribute_of(Run& run, const Value& object, const std::string& name, const
 
 Value item_of(Run& run, const Value& object, const Value& index) {
   require_defined(object);
-  if (object.is_text()) run.budget.text(object.text().size());
+  if (object.is_text()) run.budget.search(object.text().size(), 1);
+  if (index.is_text()) run.budget.search(index.text().size(), 1);
   if (std::optional<Value> value = element(object, index)) return *std::move(value);
   if (!index.is_text())
     return Value::undefined(str(shown_type(object), " has no element ", repr_of(index, run.budget)));

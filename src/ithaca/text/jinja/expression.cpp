@@ -98,6 +98,7 @@ Value DictLiteral::eval(Run& run, Frame& frame) const {
   std::vector<Dict::Entry> values;
   for (const auto& [key, value] : entries) {
     Value name = key->evaluate(run, frame);
+    if (name.is_text()) run.budget.text(name.text().size());
     values.emplace_back(std::move(name), value->evaluate(run, frame));
   }
   return Value::dict(std::move(values));

@@ -51,6 +51,8 @@ std::vector<Dict::Entry> entries_of(Run& run, std::string_view what, const Argum
     }
   }
   for (const auto& [name, value] : arguments.named) entries.emplace_back(Value::string(name), value);
+  for (const Dict::Entry& entry : entries)
+    if (entry.first.is_text()) run.budget.text(entry.first.text().size());
   return entries;
 }
 
@@ -80,7 +82,7 @@ Value raise_exception(Run& run, const Function&, const Arguments& arguments) {
 Value strftime_now(Run& run, const Function&, const Arguments& arguments) {
   const Values bound = bind_arguments("strftime_now()", arguments, {"format"}, 1);
   const std::string& format = text_argument("strftime_now()", bound[0]);
-  constexpr std::size_t kMaxFormat = 1024, kMaxResult = 64 * kMaxFormat;
+  constexpr std::size_t kMaxFormat = 256, kMaxResult = 32 * kMaxFormat;
   if (format.size() > kMaxFormat) throw Failure(str("strftime_now(): a format above ", kMaxFormat, " bytes"));
   static constexpr std::string_view kDirectives = "aAbBcdeDFgGhHIjklmMnpPrRsStTuUVwWxXyYC%";
   for (std::size_t i = 0; i < format.size(); ++i) {
@@ -92,6 +94,7 @@ Value strftime_now(Run& run, const Function&, const Arguments& arguments) {
     if (i >= format.size() || kDirectives.find(format[i]) == std::string_view::npos)
       throw Failure(str("strftime_now(): the directive \"%", format.substr(i, 1), "\" is not supported"));
   }
+  run.budget.text(kMaxResult);
   std::string text(kMaxResult, '\0');
   text.resize(std::strftime(text.data(), text.size(), format.c_str(), &run.now));
   return Value::string(std::move(text));

@@ -79,6 +79,7 @@ void MacroCode::take_arguments(Frame& frame, const Arguments& arguments) const {
 Value MacroCode::call(Run& run, const std::shared_ptr<Frame>& outer, const Arguments& arguments) const {
   const DepthGuard guard(run.budget);
   run.budget.values(slot_count);
+  run.budget.steps(arguments.named.size() * (parameters.size() + 1));
   const auto frame = std::make_shared<Frame>(slot_count, outer);
   take_arguments(*frame, arguments);
   enter_scope(loads, run, *frame);

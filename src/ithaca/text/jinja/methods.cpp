@@ -30,10 +30,11 @@ Value dict_values(Run&, const Value& self, const Arguments& arguments) {
   return view_of(self, ViewPart::kValues);
 }
 
-Value dict_get(Run&, const Value& self, const Arguments& arguments) {
+Value dict_get(Run& run, const Value& self, const Arguments& arguments) {
   if (!arguments.named.empty()) throw Failure("get() takes no keyword arguments");
   const Values bound = bind_arguments("get()", arguments, {"key", "default"}, 0);
   if (arguments.positional.empty()) throw Failure("get() needs a key");
+  if (bound[0].is_text()) run.budget.search(bound[0].text().size(), 1);
   const Value* value = self.as<Dict>().find(bound[0]);
   return value ? *value : arguments.positional.size() > 1 ? bound[1] : Value::none();
 }

@@ -123,6 +123,9 @@ bool truthy(const Value& value) {
       return value.as_integer() != 0;
     case Kind::kFloat:
       return value.as_real() != 0;
+    case Kind::kString:
+    case Kind::kMarkup:
+      return !value.text().empty();
     default: {
       const std::optional<std::size_t> length = length_of(value);
       return !length || *length > 0;
@@ -176,6 +179,7 @@ bool contains(const Value& container, const Value& item, Budget& budget) {
     case Kind::kMarkup:
       return in_text(container, item, budget);
     case Kind::kDict:
+      if (item.is_text()) budget.search(item.text().size(), 1);
       return container.as<Dict>().find(item) != nullptr;
     case Kind::kRange:
       return in_range(container.as<Range>(), item);
@@ -214,7 +218,7 @@ std::optional<std::size_t> length_of(const Value& value) {
 }
 
 bool is_iterable(const Value& value) {
-  return length_of(value) || value.is(Kind::kIterator);
+  return value.is_text() || value.is(Kind::kIterator) || length_of(value);
 }
 
 std::shared_ptr<Iterator> iterate(const Value& value) {

@@ -206,6 +206,7 @@ std::string brace_format(std::string_view format, const Values& arguments,
       if (index >= arguments.size()) throw Failure("format(): not enough arguments");
       return arguments[index];
     }
+    budget.steps(named.size());
     for (const auto& [key, value] : named)
       if (key == name) return value;
     throw Failure(str("format(): the field \"{", std::string(name),

@@ -5,6 +5,7 @@
 namespace ithaca::jinja {
 
 void enter_scope(const std::vector<Load>& loads, Run& run, Frame& frame) {
+  run.budget.steps(loads.size());
   for (const Load& load : loads) {
     Value& slot = frame.slots[load.index];
     switch (load.from) {

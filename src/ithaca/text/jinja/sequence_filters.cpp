@@ -52,8 +52,9 @@ Value key_of(Run& run, const Value& item, const KeyOptions& options) {
   return options.case_sensitive ? key : without_case(run, std::move(key));
 }
 
-Value length(Run&, const Value& input, const Arguments& arguments) {
+Value length(Run& run, const Value& input, const Arguments& arguments) {
   bind_arguments("the filter length", arguments, {});
+  if (input.is_text()) run.budget.search(input.text().size(), 1);
   const std::optional<std::size_t> size = length_of(input);
   if (!size)
     throw Failure(str("a value of type ", type_name(input), " has no length; a list was meant? (| list)"));
@@ -119,6 +120,7 @@ Value unique(Run& run, const Value& input, const Arguments& arguments) {
           run.budget.values(1);
           Value key = key_of(run, value, options);
           require_hashable(key);
+          if (key.is_text()) run.budget.text(key.text().size());
           if (seen->insert(std::move(key)).second) return true;
         }
         return false;
@@ -257,7 +259,7 @@ Value sum(Run& run, const Value& input, const Arguments& arguments) {
   Value total = given(bound[1]) ? bound[1] : Value::integer(0);
   if (total.is_text()) throw Failure("the filter sum cannot add strings; use join");
   const std::shared_ptr<Iterator> source = iterate(input);
-  for (Value item; source->next(item);)
+  for (Value item; source->next(item); run.budget.step())
     total = arithmetic(Arithmetic::kAdd, total, is_set(bound[0]) ? item_along(run, item, bound[0]) : item,
                        run.budget);
   return total;

@@ -285,6 +285,7 @@ std::string ForStmt::run_recursive(Run& run, const std::shared_ptr<Frame>& outer
 }
 
 Flow ForStmt::rounds(Run& run, Frame& frame, const Value& items, int depth0) const {
+  if (items.is_text()) run.budget.search(items.text().size(), 1);
   std::shared_ptr<Iterator> iterator = iterate(items);
   std::optional<std::size_t> length = length_of(items);
   if (condition) {

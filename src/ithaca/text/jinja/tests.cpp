@@ -41,7 +41,7 @@ bool is_string_value(const Value& value) {
   return value.is_text();
 }
 bool is_sequence(const Value& value) {
-  return length_of(value) && !value.is(Kind::kView);
+  return value.is_text() || (!value.is(Kind::kView) && length_of(value));
 }
 bool is_callable(const Value& value) {
   return value.is(Kind::kFunction) || value.is(Kind::kMethod) || value.is(Kind::kMacro) ||

@@ -190,6 +190,7 @@ Value padded(Run& run, const Value& self, const Arguments& arguments, std::strin
   const std::string fill = given(bound[1]) ? text_argument(what, bound[1]) : " ";
   if (code_points(fill) != 1) throw Failure(str(what, ": the fill must be one character"));
   const std::int64_t width = integer_argument(what, bound[0], 0);
+  run.budget.search(self.text().size(), 1);
   const auto length = static_cast<std::int64_t>(code_points(self.text()));
   if (width <= length) return self;
   run.budget.text(self.text().size() + static_cast<std::size_t>(width));
