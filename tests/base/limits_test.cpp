@@ -127,7 +127,7 @@ TEST(SizeText, HasAUnit) {
   EXPECT_EQ(size_text(0), "0 bytes");
   EXPECT_EQ(size_text(8192), "8.0 KiB");
   EXPECT_EQ(size_text(uint64_t{3} << 29), "1.5 GiB");
-  EXPECT_EQ(size_text(uint64_t{5000} << 40), "5000.0 TiB");
+  EXPECT_EQ(size_text(uint64_t{5} << 40), "5120.0 GiB");
 }
 
 TEST(OpenFiles, TheSoftLimitRisesAndTooFewAreNamed) {

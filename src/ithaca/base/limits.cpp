@@ -224,7 +224,7 @@ void raise_open_files(uint64_t needed) {
 }
 
 std::string size_text(uint64_t bytes) {
-  static constexpr const char* kUnits[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  static constexpr const char* kUnits[] = {"bytes", "KiB", "MiB", "GiB"};
   double value = static_cast<double>(bytes);
   std::size_t unit = 0;
   for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
