@@ -72,12 +72,12 @@ TEST_F(FolderCases, TheCacheOfTheHub) {
     fs::create_symlink(fs::path("../../blobs") / blob, snapshot / entry.path().filename());
   }
   expect_loss(snapshot, "model");
-  expect_loss(snapshot / "config.json", "model");
 }
 
 TEST_F(FolderCases, OdditiesThatTransformersLoads) {
   int number = 0;
-  for (const auto& [name, patch] : goldens().at("patches").items()) {
+  const json patches = goldens().at("patches");
+  for (const auto& [name, patch] : patches.items()) {
     const fs::path copy = model("model" + std::to_string(number++));
     change(copy / "config.json", patch);
     expect_loss(copy, name.c_str());
@@ -100,7 +100,8 @@ TEST_F(FolderCases, AnIndexThatListsATiedHead) {
 
 TEST_F(FolderCases, GenerationConfigIsRead) {
   int number = 0;
-  for (const auto& one : goldens().at("generation")) {
+  const json cases = goldens().at("generation");
+  for (const json& one : cases) {
     const fs::path copy = model("model" + std::to_string(number++));
     fs::remove(copy / "generation_config.json");
     if (!one.at("file").is_null()) write_json(copy / "generation_config.json", one.at("file"));
@@ -147,8 +148,9 @@ TEST_F(FolderCases, ASplitGgufIsJoined) {
     ASSERT_EQ(result.code, 0) << result.err;
     EXPECT_THAT(result.out, HasSubstr("21 tensors"));
   }
-  fs::copy_file(kCases / "split-00001-of-00002.gguf", folder_.path() / "split-00001-of-00002.gguf");
-  const Result alone = convert(folder_.path() / "split-00001-of-00002.gguf", "alone");
+  const fs::path lonely = folder_.path() / "lonely-00001-of-00002.gguf";
+  fs::copy_file(kCases / "split-00001-of-00002.gguf", lonely);
+  const Result alone = convert(lonely, "alone");
   EXPECT_EQ(alone.code, 2);
   EXPECT_THAT(alone.err,
               AllOf(HasSubstr("is part 1 of 2 of a split file"), HasSubstr("llama-gguf-split --merge")));
