@@ -29,12 +29,11 @@ ResolvedSettings checked_settings(const std::string& command, const std::vector<
                                   const RankEnvironment& environment) {
   const SettingsArguments given = split_arguments(words);
   Problems problems;
-  ResolvedSettings settings = resolve_settings(given.file, given.arguments, problems);
+  const ResolvedSettings settings = resolve_settings(given.file, given.arguments, problems);
   check_settings(settings, environment.world_size, problems, command);
   problems.throw_if_any("the settings do not fit:");
-  const ModelConfig model = read_run_config(settings.values);
-  settings.notes.insert(settings.notes.end(), model.notes.begin(), model.notes.end());
-  check_model_layout(settings, model, environment.world_size, problems);
+  check_model_layout(settings, read_model_config(model_folder(settings.values)), environment.world_size,
+                     problems);
   problems.throw_if_any("the layout does not fit the model:");
   return settings;
 }
@@ -143,6 +142,7 @@ int engine(const std::string& command, const std::vector<std::string>& words) {
     logger = make_logger(settings.values, environment);
     logger->note("CPU tensors travel by " + world->transport());
     for (const std::string& note : settings.notes) logger->info(note);
+    for (const std::string& note : read_run_config(settings.values).notes) logger->info(note);
     const int code = run(command, {settings, environment, world->world(), *logger, *stop});
     finish_standard_output();
     world->finish();

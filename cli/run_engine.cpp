@@ -34,12 +34,18 @@ void explain_missing_recipe(const fs::path& file) {
                           fs::path(recipe.name).stem().string(), " ."));
 }
 
-void check_model(const ResolvedSettings& settings, int64_t world_size, Problems& problems) {
+// Under a launcher the weights, which may be spoilt on one machine alone, are looked at by the ranks once they have
+// met: the others then hear of it. The memory of a training is checked with the other limits.
+void check_model(const ResolvedSettings& settings, const std::string& command, const RanksHere& ranks,
+                 Problems& problems) {
   std::error_code error;
   const fs::path folder = model_folder(settings.values);
   if (!fs::exists(folder / "config.json", error)) return;
   try {
-    check_model_layout(settings, read_checked_config(settings.values, false), world_size, problems);
+    const ModelConfig model =
+        ranks.launched ? read_model_config(folder) : read_checked_config(settings.values, false);
+    check_model_layout(settings, model, ranks.world_size, problems);
+    if (command != "train") check_memory(model, settings.values);
   } catch (const UserError& mistake) {
     problems.add(mistake.what());
   }
@@ -64,7 +70,7 @@ int run_engine(const std::string& command, const Words& words) {
   const RanksHere ranks = ranks_here(settings, command, problems);
   const bool leads = ranks.environment.rank == 0;
   check_settings(settings, ranks.world_size, problems, command);
-  check_model(settings, ranks.world_size, problems);
+  check_model(settings, command, ranks, problems);
   if (command == "train" && ranks.environment.local_rank == 0)
     for (const std::string& limit : exceeded_limits(settings, ranks)) problems.add(limit);
   if (command == "train" && leads) check_output_dir(settings, problems);

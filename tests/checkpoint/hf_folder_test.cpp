@@ -322,7 +322,7 @@ TEST(HfFolderTest, AClaimedSizeIsComparedBeforeAnythingIsBuilt) {
   settings.model_name_or_path = folder.path().string();
   const auto message = [&] {
     try {
-      read_checked_config(settings);
+      check_memory(read_checked_config(settings), settings);
     } catch (const UserError& error) {
       return std::string(error.what());
     }

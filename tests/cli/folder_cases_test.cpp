@@ -125,7 +125,7 @@ TEST_F(FolderCases, TextThatCannotBeWrittenIsNoSuccess) {
                            "' --prompt 'home sail' --max_new_tokens 2 >/dev/full";
   const Result result = run_program({"/bin/sh", "-c", line}, {}, 60);
   EXPECT_EQ(result.code, 2);
-  EXPECT_THAT(result.err, HasSubstr("standard output cannot be written"));
+  EXPECT_THAT(result.err, HasSubstr("standard output could not be written"));
 }
 
 // Refused at the start, by one line of the front program, with key and tensor: nothing is allocated for a claim.

@@ -45,7 +45,7 @@ TEST(TokenRules, GiveTransformersTokens) {
                                      static_cast<int32_t>(std::ranges::max_element(scores) - scores.begin()));
     changed += expected != plain;
   }
-  EXPECT_GE(changed, 80);
+  EXPECT_GE(changed, 70) << "cases in which the rules matter";
 }
 
 TEST(TokenRules, NoRuleAndForcedTokensOutsideTheVocabulary) {

@@ -160,15 +160,33 @@ TEST(Layouts, MethodsAndPatternsGiveTheLossesOfOneRank) {
       EXPECT_GT(std::abs(last_losses[a] - last_losses[b]), 1e-4) << a << " " << b;
 }
 
-TEST(Stop, ASignalFinishesTheStepSavesAndSaysSo) {
+TEST(Stop, ASignalBeforeTheFirstStepEndsTheRunAndNothingIsWritten) {
   TinyRun run;
-  ASSERT_EQ(run.train("straight", {"--save_steps", "0"}, 2), kDone);
-  ASSERT_EQ(::kill(::getpid(), SIGTERM), 0);  // pending from the start: the first step is finished and saved
-  ASSERT_EQ(run.train("stopped", {"--save_steps", "0"}, 2), kStoppedAndSaved);
-  EXPECT_TRUE(fs::exists(run.path("stopped/checkpoint-1/integrity.json")));
+  ASSERT_EQ(::kill(::getpid(), SIGTERM), 0);  // pending from the start
+  try {
+    run.train("stopped", {}, 2);
+    ADD_FAILURE() << "it trained";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), kStoppedAndSaved) << error.what();
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("the same command starts anew"));
+  }
+  EXPECT_FALSE(fs::exists(run.path("stopped/trainer_log.jsonl")));
+}
+
+TEST(Stop, ARunThatWasStoppedGoesOnBitForBit) {
+  TinyRun run;
+  const Words words = {"--save_steps", "0", "--max_steps", "400"};
+  ASSERT_EQ(run.train("straight", words, 2), kDone);
+  std::thread signal([&] {
+    while (!fs::exists(run.path("stopped/trainer_log.jsonl"))) std::this_thread::yield();
+    ::kill(::getpid(), SIGTERM);
+  });
+  const ExitCode code = run.train("stopped", words, 2);
+  signal.join();
+  ASSERT_EQ(code, kStoppedAndSaved);
   TinyRun fresh;  // another StopSignal, which has seen nothing
   fs::rename(run.path("stopped"), fresh.path("stopped"));
-  ASSERT_EQ(fresh.train("stopped", {"--save_steps", "0"}, 2), kDone);
+  ASSERT_EQ(fresh.train("stopped", words, 2), kDone);
   EXPECT_EQ(fresh.bits_of_weights("stopped"), run.bits_of_weights("straight"));
 }
 

@@ -111,21 +111,6 @@ std::string missing(const WantedTensor& wanted, const ModelConfig& config, const
   return text;
 }
 
-// A claim that no machine like this one could hold is refused before anything is allocated.
-void check_memory(const ModelConfig& config, const Settings& settings, const fs::path& folder) {
-  const int64_t parameters = count_parameters(config);
-  const int64_t weights = parameters * (settings.bf16 ? 2 : 4);
-  const MemoryLimits limits = memory_limits();
-  const uint64_t limit = std::min(limits.total(), limits.process.value_or(limits.total()));
-  if (static_cast<uint64_t>(weights) <= limit) return;
-  throw UserError(str((folder / "config.json").string(), ": describes a model of ", parameters,
-                      " parameters (vocab_size ", config.vocab_size, ", hidden_size ", config.hidden_size,
-                      ", intermediate_size ", config.intermediate_size, ", num_hidden_layers ",
-                      config.num_hidden_layers, "), whose weights need ",
-                      size_text(static_cast<uint64_t>(weights)), " a rank; ", limits.words(limit),
-                      ". Mend the sizes, or choose a smaller model", settings.bf16 ? "" : " or bf16"));
-}
-
 }  // namespace
 
 std::vector<WantedTensor> wanted_tensors(const ModelConfig& config) {
@@ -222,8 +207,21 @@ ModelConfig read_checked_config(const Settings& settings, bool weights_needed) {
     untie_if_heads_differ(config, weights, folder);
     check_weights(config, weights, folder);
   }
-  check_memory(config, settings, folder);
   return config;
+}
+
+void check_memory(const ModelConfig& config, const Settings& settings) {
+  const int64_t parameters = count_parameters(config);
+  const int64_t weights = parameters * (settings.bf16 ? 2 : 4);
+  const MemoryLimits limits = memory_limits();
+  const uint64_t limit = std::min(limits.total(), limits.process.value_or(limits.total()));
+  if (static_cast<uint64_t>(weights) <= limit) return;
+  throw UserError(str((model_folder(settings) / "config.json").string(), ": describes a model of ",
+                      parameters, " parameters (vocab_size ", config.vocab_size, ", hidden_size ",
+                      config.hidden_size, ", intermediate_size ", config.intermediate_size,
+                      ", num_hidden_layers ", config.num_hidden_layers, "), whose weights need ",
+                      size_text(static_cast<uint64_t>(weights)), " a rank; ", limits.words(limit),
+                      ". Mend the sizes, or choose a smaller model", settings.bf16 ? "" : " or bf16"));
 }
 
 }  // namespace ithaca

@@ -35,9 +35,11 @@ void untie_if_heads_differ(ModelConfig& config, const WeightFiles& weights,
 // Section of docs/model_files.md.
 std::string weights_markdown();
 
-// config.json of model_name_or_path, checked against the weights beside it (unless train_from_scratch) and against the
-// memory of this machine. UserError; without `weights_needed` a folder that has no weights is no mistake, and a note says
+// config.json of model_name_or_path, checked against the weights beside it (unless train_from_scratch). UserError; without `weights_needed` a folder that has no weights is no mistake, and a note says
 // that nothing was compared.
 ModelConfig read_checked_config(const Settings& settings, bool weights_needed = true);
+
+// A claim that this machine cannot hold is refused before anything is allocated: UserError with keys and figures.
+void check_memory(const ModelConfig& config, const Settings& settings);
 
 }  // namespace ithaca

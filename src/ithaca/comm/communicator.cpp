@@ -17,7 +17,7 @@ WorkPtr done() {
 }
 
 bool overlap(const at::Tensor& a, const at::Tensor& b) {
-  if (a.nbytes() == 0 || b.nbytes() == 0 || a.device() != b.device()) return false;
+  if (a.nbytes() == 0 || b.nbytes() == 0 || a.device() != b.device() || a.is_meta()) return false;
   const auto* a_begin = static_cast<const char*>(a.const_data_ptr());
   const auto* b_begin = static_cast<const char*>(b.const_data_ptr());
   return a_begin < b_begin + b.nbytes() && b_begin < a_begin + a.nbytes();

@@ -21,7 +21,9 @@ fs::path token_cache_dir(const Settings& settings) {
 }
 
 ModelConfig read_run_config(const Settings& settings) {
-  return read_checked_config(settings);
+  ModelConfig config = read_checked_config(settings);
+  check_memory(config, settings);
+  return config;
 }
 
 std::unique_ptr<Decoder> load_decoder(const Settings& settings, const ModelConfig& config) {

@@ -14,7 +14,7 @@ namespace ithaca {
 // Where tokenised data is kept: cache_dir, or tokens/ in $ITHACA_CACHE or ~/.cache/ithaca.
 std::filesystem::path token_cache_dir(const Settings& settings);
 
-// read_checked_config of checkpoint/model_weights.h.
+// read_checked_config and check_memory of checkpoint/model_weights.h.
 ModelConfig read_run_config(const Settings& settings);
 
 // Its pattern is attention_pattern. Weights from the folder in the run's dtype (bfloat16 where bf16, else float32), or drawn from the seed

@@ -1,6 +1,7 @@
 #include "ithaca/parallel/sequence/gather_kv.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 
 #include "ithaca/base/error.h"
@@ -57,7 +58,7 @@ class Gatherer {
     const at::Tensor nothing =
         k.narrow(1, 0, 0);  // a rank without rows, and without need of others', has a device all the same
     exchange.send(ring_.rank(), nothing);
-    exchange.receive(ring_.rank(), nothing);
+    exchange.receive(ring_.rank(), at::empty_like(nothing));
     for (std::size_t s = 0; s < all.size(); ++s) {
       std::vector<int64_t> sizes = k.sizes().vec();
       sizes[0] = plan_.slices[s].count;
