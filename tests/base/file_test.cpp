@@ -132,7 +132,8 @@ TEST(AtomicFile, WhatKilledProcessesLeftIsRemovedAndNothingElse) {
   folder.write("b.tmp.x-1", "x");
   remove_unfinished_files(folder.path());
   EXPECT_FALSE(std::filesystem::exists(folder / "a.json.tmp.77-5"));
-  for (const char* name : {"a.json", "notes.tmp.txt", "deeper/c.json.tmp.1-2", "checkpoint-3.tmp.77-5", "b.tmp.x-1"})
+  for (const char* name :
+       {"a.json", "notes.tmp.txt", "deeper/c.json.tmp.1-2", "checkpoint-3.tmp.77-5", "b.tmp.x-1"})
     EXPECT_TRUE(std::filesystem::exists(folder / name)) << name;
   remove_unfinished_files(folder / "absent");  // nothing to do
 }

@@ -14,8 +14,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   const std::size_t pattern = std::min(input.find('\0'), input.size());
-  const std::string text =
-      ithaca::to_valid_utf8(pattern < input.size() ? input.substr(pattern + 1) : "aB \xC3\x9F ss\r\n12 \xE6\xB5\xB7");
+  const std::string text = ithaca::to_valid_utf8(
+      pattern < input.size() ? input.substr(pattern + 1) : "aB \xC3\x9F ss\r\n12 \xE6\xB5\xB7");
   try {
     const ithaca::Regex regex(std::string(input.substr(0, pattern)), "fuzz");
     ithaca::RegexScratch scratch(std::size_t{1} << 20);

@@ -176,7 +176,8 @@ void remove_unfinished_files(const fs::path& folder) {
     const std::size_t end = name.rfind(kTemporaryMark);
     const auto of_a_process = [](char c) { return c == '-' || (c >= '0' && c <= '9'); };
     if (end != std::string::npos && entry.is_regular_file(error) &&
-        std::all_of(name.begin() + static_cast<std::ptrdiff_t>(end + kTemporaryMark.size()), name.end(), of_a_process))
+        std::all_of(name.begin() + static_cast<std::ptrdiff_t>(end + kTemporaryMark.size()), name.end(),
+                    of_a_process))
       unfinished.push_back(entry.path());
   }
   for (const fs::path& path : unfinished) fs::remove(path, error);  // one that stays does no harm

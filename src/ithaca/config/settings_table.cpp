@@ -35,10 +35,11 @@ constexpr SettingInfo kSettings[] = {
      .group = "model",
      .member = &S::attention,
      .on_resume = OnResume::kRemark,
-     .help = "attention kernel: ithaca (this project's, any pattern), aten (PyTorch's, without window, ALiBi "
-             "and sparse blocks), auto (on the CPU ithaca, but aten in bf16 where it can on processors with "
-             "AMX), flash (on the CPU the same as ithaca), naive (all scores in memory); cudnn needs an NVIDIA "
-             "GPU, which is not used yet",
+     .help =
+         "attention kernel: ithaca (this project's, any pattern), aten (PyTorch's, without window, ALiBi "
+         "and sparse blocks), auto (on the CPU ithaca, but aten in bf16 where it can on processors with "
+         "AMX), flash (on the CPU the same as ithaca), naive (all scores in memory); cudnn needs an NVIDIA "
+         "GPU, which is not used yet",
      .choices = "auto|naive|ithaca|aten|flash|cudnn"},
     {.name = "sliding_window",
      .group = "model",

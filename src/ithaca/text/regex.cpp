@@ -9,7 +9,6 @@
 namespace ithaca {
 namespace {
 
-
 constexpr std::size_t kMaxPatternBytes = 16384;  // DeepSeek's longest is near 1,500
 constexpr std::uint32_t kMaxNesting = 50;
 constexpr std::uint32_t kMaxSteps = 2'000'000;  // of one match
