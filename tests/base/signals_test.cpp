@@ -67,6 +67,7 @@ TEST(Signals, WhatAParentLeftIsMended) {
 TEST(Signals, AProgramWithNothingToSaveEndsAsStopped) {
   for (const int signal : {SIGTERM, SIGINT, SIGHUP})
     EXPECT_EQ(in_a_child([&] {
+                std::signal(signal, SIG_DFL);  // this program may run under nohup
                 end_when_stopped();
                 std::raise(signal);
                 return 0;

@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ithaca/base/error.h"
@@ -11,9 +12,9 @@ namespace ithaca {
 
 class GgufMetadata {
  public:
-  // Both must outlive this object.
-  GgufMetadata(const GgufHeader& header, const std::string& source)
-      : metadata_(header.metadata), source_(source) {}
+  // The header must outlive this object. `source`: the file's name, for errors.
+  GgufMetadata(const GgufHeader& header, std::string source)
+      : metadata_(header.metadata), source_(std::move(source)) {}
 
   // Nothing when the key is absent; UserError when its value is of another type, or outside [minimum,
   // maximum].
@@ -53,7 +54,7 @@ class GgufMetadata {
   }
 
   const std::map<std::string, GgufValue>& metadata_;
-  const std::string& source_;
+  std::string source_;
 };
 
 }  // namespace ithaca
