@@ -181,8 +181,9 @@ TEST_P(LinearTime, OfFileAndText) {
   const Timing small = measure(GetParam(), GetParam().size);
   const Timing large = measure(GetParam(), 32 * GetParam().size);
   const double growth = static_cast<double>(large.bytes) / static_cast<double>(small.bytes);
-  // What the smaller run does once only lowers the ratio; 5 ms are noise.
-  EXPECT_LT(large.seconds, 8 * growth * small.seconds + 0.005)
+  // A quadratic one takes 32 times this growth; tables that no longer fit the caches up to 10 times (many added
+  // tokens). What the smaller run does once only lowers the ratio; 5 ms are noise.
+  EXPECT_LT(large.seconds, 20 * growth * small.seconds + 0.005)
       << small.seconds << " s, " << large.seconds << " s";
 }
 
