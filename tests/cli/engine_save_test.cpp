@@ -7,29 +7,13 @@
 #include <random>
 #include <thread>
 
-#include "tests/cli/run_program.h"
-#include "tests/support/tiny_folder.h"
+#include "tests/cli/tiny_engine.h"
 
 namespace ithaca::testing_program {
 namespace {
 
 using testing::HasSubstr;
 namespace fs = std::filesystem;
-
-using Words = std::vector<std::string>;
-
-Words operator+(Words a, const Words& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
-bool wait_until(double seconds, const std::function<bool()>& done) {
-  for (double waited = 0; waited < seconds; waited += 0.005) {
-    if (done()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return false;
-}
 
 // Ranks, and whether bf16.
 class EngineSave : public testing::TestWithParam<std::tuple<int, bool>> {

@@ -2,26 +2,15 @@
 #include <gmock/gmock.h>
 
 #include <csignal>
-#include <functional>
 #include <thread>
 
-#include "tests/cli/run_program.h"
-#include "tests/support/tiny_folder.h"
+#include "tests/cli/tiny_engine.h"
 
 namespace ithaca::testing_program {
 namespace {
 
 using testing::HasSubstr;
 namespace fs = std::filesystem;
-using Words = std::vector<std::string>;
-
-bool wait_until(double seconds, const std::function<bool()>& done) {
-  for (double waited = 0; waited < seconds; waited += 0.005) {
-    if (done()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return false;
-}
 
 // Training of a few milliseconds a step with an evaluation of many seconds.
 class EngineStop : public testing::TestWithParam<int> {
